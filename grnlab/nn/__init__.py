@@ -1,0 +1,21 @@
+"""Parts that backbones are built from."""
+
+from grnlab.nn.attention import Recorder, SelfAttention, attend
+from grnlab.nn.blocks import TransformerBlock, TransformerStack
+from grnlab.nn.decoders import CellDecoder, ClassDecoder, CountDistribution, ExpressionDecoder
+from grnlab.nn.embeddings import DepthEncoder, GenomePosition, ValueEncoder
+
+__all__ = [
+    "CellDecoder",
+    "ClassDecoder",
+    "CountDistribution",
+    "DepthEncoder",
+    "ExpressionDecoder",
+    "GenomePosition",
+    "Recorder",
+    "SelfAttention",
+    "TransformerBlock",
+    "TransformerStack",
+    "ValueEncoder",
+    "attend",
+]

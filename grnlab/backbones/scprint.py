@@ -1,0 +1,200 @@
+"""The scPRINT backbone (Kalfon et al. 2025, doi:10.1038/s41467-025-58699-1).
+
+A token is the **sum** of a gene embedding, an embedding of its count and a code of its place in the genome. Special
+tokens stand first: total counts, the cell embedding, one per class. Pre-norm blocks, softmax attention, biases.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from grnlab.backbones.base import AttentionSpec, Encoded
+from grnlab.data.tokens import CellTokens
+from grnlab.genes import GeneVocab
+from grnlab.nn import (
+    CellDecoder,
+    ClassDecoder,
+    CountDistribution,
+    DepthEncoder,
+    ExpressionDecoder,
+    GenomePosition,
+    Recorder,
+    TransformerStack,
+    ValueEncoder,
+)
+
+
+@dataclass(frozen=True)
+class ScPrintConfig:
+    """Sizes and switches of :class:`ScPrint`; the defaults are the published small model.
+
+    Attributes
+    ----------
+    n_layers, d_model, n_heads
+        Sizes of the transformer (small 4/128/2, medium 8/256/4, large 16/512/8).
+    value_scale
+        ``"log2"`` or ``"fraction"``, see :class:`grnlab.nn.ValueEncoder`.
+    decoder
+        ``"zinb"``, ``"nb"`` or ``"mse"``.
+    positions
+        Add the code of the genome position.
+    classes
+        Class name → its labels; each class has a special token and a decoder.
+    dropout, drop_path
+        While training.
+    """
+
+    n_layers: int = 4
+    d_model: int = 128
+    n_heads: int = 2
+    value_scale: str = "log2"
+    decoder: str = "zinb"
+    positions: bool = True
+    classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    dropout: float = 0.1
+    drop_path: float = 0.02
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self) | {"classes": {name: list(labels) for name, labels in self.classes.items()}}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "ScPrintConfig":
+        """Inverse of :meth:`to_dict`; an unknown key raises TypeError."""
+        classes = {name: tuple(labels) for name, labels in values.get("classes", {}).items()}
+        return cls(**{**values, "classes": classes})
+
+
+class ScPrint(nn.Module):
+    """scPRINT: gene tokens and special tokens through a pre-norm transformer.
+
+    Parameters
+    ----------
+    vocab
+        Genes the model knows.
+    config
+        Sizes and switches.
+    name
+        What results call the model.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> vocab = GeneVocab(pd.DataFrame({"symbol": ["A", "B"], "ensembl_id": "", "aliases": "", "position": [0, 1],
+    ...     "species": "none", "is_tf": False}))
+    >>> model = ScPrint(vocab, ScPrintConfig(n_layers=1, d_model=8, n_heads=2))
+    >>> tokens = CellTokens(torch.tensor([[0, 1]]), torch.tensor([[3.0, 0.0]]), torch.tensor([3.0]))
+    >>> model.encode(tokens).genes_BTM.shape
+    torch.Size([1, 2, 8])
+    """
+
+    def __init__(self, vocab: GeneVocab, config: ScPrintConfig | None = None, *, name: str = "scprint") -> None:
+        super().__init__()
+        config = config or ScPrintConfig()
+        self.vocab, self.config, self.name = vocab, config, name
+        self.weights_hash = ""  # set when loaded from a file
+        self.provenance: dict[str, Any] = {}
+        d_model = config.d_model
+        self.gene_embedding = nn.Embedding(len(vocab), d_model)
+        self.value_encoder = ValueEncoder(d_model, scale=config.value_scale)
+        self.position = GenomePosition(vocab.positions, d_model) if config.positions else None
+        self.depth_encoder = DepthEncoder(d_model)
+        self.special = nn.Parameter(torch.zeros(1 + len(config.classes), d_model))  # cell embedding, then classes
+        self.transformer = TransformerStack(
+            config.n_layers, d_model, config.n_heads, dropout=config.dropout, drop_path=config.drop_path
+        )
+        self.expression_decoder = ExpressionDecoder(d_model, kind=config.decoder)
+        self.cell_decoder = CellDecoder(d_model, kind=config.decoder)
+        self.class_decoders = nn.ModuleDict(
+            {label: ClassDecoder(d_model, len(labels)) for label, labels in config.classes.items()}
+        )
+        self._initialise()
+
+    def _initialise(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=1 / math.sqrt(module.in_features))
+                nn.init.zeros_(module.bias)
+        nn.init.normal_(self.cell_decoder.cell.weight, std=0.1 / math.sqrt(self.config.d_model))
+        nn.init.normal_(self.gene_embedding.weight, std=1.0)
+        nn.init.normal_(self.special, std=1.0)
+        nn.init.normal_(self.value_encoder.hidden, std=1.0)
+        for block in self.transformer.blocks:  # branches start small, so that depth does not blow up the residual
+            for last in (block.attention.out, block.mlp[-1]):
+                nn.init.normal_(last.weight, std=0.5 / math.sqrt(last.in_features * self.config.n_layers))
+
+    @property
+    def attention(self) -> AttentionSpec:
+        """Sizes and scale of the attention."""
+        config = self.config
+        d_head = config.d_model // config.n_heads
+        n_prefix = 2 + len(config.classes)
+        return AttentionSpec(config.n_layers, config.n_heads, d_head, 1 / math.sqrt(d_head), n_prefix)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.special.device
+
+    def use_attention(self, backend: str) -> None:
+        """Choose the attention implementation of every layer, ``"sdpa"`` or ``"flash"``."""
+        for block in self.transformer.blocks:
+            block.attention.backend = backend
+
+    def embed(self, tokens: CellTokens) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Gene embeddings (B, T, M), all tokens (B, P + T, M) with the special ones first, and their padding."""
+        gene_BTM = self.gene_embedding(tokens.genes_BT)
+        value_BTM = self.value_encoder(tokens.values_BT, hidden_BT=tokens.hidden_BT, real_BT=tokens.real_BT)
+        x_BTM = gene_BTM + value_BTM
+        if self.position is not None:
+            x_BTM = x_BTM + self.position(tokens.genes_BT)
+        depth_B1M = self.depth_encoder(tokens.totals_B).unsqueeze(1)
+        special_BPM = self.special.expand(len(tokens), -1, -1)
+        x_BTM = torch.cat([depth_B1M, special_BPM.to(x_BTM.dtype), x_BTM], dim=1)
+        pad_BT = tokens.pad_BT
+        if pad_BT is not None:
+            pad_BT = torch.cat([pad_BT.new_zeros(len(tokens), self.attention.n_prefix), pad_BT], dim=1)
+        return gene_BTM, x_BTM, pad_BT
+
+    def encode(self, tokens: CellTokens, *, record: Recorder | None = None) -> Encoded:
+        """Run the transformer.
+
+        Parameters
+        ----------
+        tokens
+            A batch of cells.
+        record
+            Receives queries, keys, values and attention outputs of every layer, special tokens first.
+        """
+        gene_BTM, x_BTM, pad_BT = self.embed(tokens)
+        x_BTM = self.transformer(x_BTM, pad_BT=pad_BT, record=record)
+        n_prefix = self.attention.n_prefix
+        return Encoded(
+            genes_BTM=x_BTM[:, n_prefix:],
+            cell_BM=x_BTM[:, 1],
+            classes_BM={name: x_BTM[:, 2 + place] for place, name in enumerate(self.config.classes)},
+            input_BTM=gene_BTM,
+            pad_BT=tokens.pad_BT,
+        )
+
+    def record_qk(self, tokens: CellTokens, *, record: Recorder) -> None:
+        """Record queries and keys of every layer, and compute nothing beyond them."""
+        _, x_BTM, pad_BT = self.embed(tokens)
+        self.transformer.record_qk(x_BTM, pad_BT=pad_BT, record=record)
+
+    def decode(self, encoded: Encoded, depth_B: Tensor) -> CountDistribution:
+        """Counts of the genes of the context; `depth_B` is the total the context should hold."""
+        return self.expression_decoder(encoded.genes_BTM, depth_B, pad_BT=encoded.pad_BT)
+
+    def decode_from_cell(self, encoded: Encoded, depth_B: Tensor) -> CountDistribution:
+        """Counts of the genes of the context from the cell embeddings alone."""
+        cell_BM = encoded.cell_BM + sum(encoded.classes_BM.values(), torch.zeros_like(encoded.cell_BM))
+        return self.cell_decoder(encoded.input_BTM, cell_BM, depth_B, pad_BT=encoded.pad_BT)
+
+    def classify(self, encoded: Encoded) -> dict[str, Tensor]:
+        """Logits of each class, shape (B, n_labels)."""
+        return {name: decoder(encoded.classes_BM[name]) for name, decoder in self.class_decoders.items()}

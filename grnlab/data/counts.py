@@ -1,0 +1,187 @@
+"""Counts must be counts: checks with a mend, and counts recovered from log-normalised values."""
+
+import anndata as ad
+import numpy as np
+import scipy.sparse as sp
+
+_CLOSE_TO_INTEGER = 1e-3
+_WORST_RESIDUE = 0.25  # a quarter of a count: half way to an ambiguous rounding
+
+
+def check_counts(X: object, *, name: str = "adata.X") -> sp.csr_matrix:
+    """Return `X` as a CSR matrix of float32 counts, or say what is wrong with it and how to mend it.
+
+    Parameters
+    ----------
+    X
+        Dense or sparse matrix, shape (n_cells, n_genes).
+    name
+        How the error messages call the matrix.
+
+    Raises
+    ------
+    ValueError
+        When the matrix is empty, holds NaN or infinite values, negative values, or values that are not whole numbers.
+
+    Examples
+    --------
+    >>> check_counts(np.array([[0, 2], [1, 0]])).dtype
+    dtype('float32')
+    """
+    if X is None:
+        msg = f"{name} is empty (None); put the raw counts there, or name the layer that holds them (layer=...)."
+        raise ValueError(msg)
+    # csr_matrix copies nothing where the input is CSR already; slices of backed files come as other classes
+    matrix = sp.csr_matrix(X)
+    if 0 in matrix.shape or matrix.nnz == 0:
+        msg = f"{name} has shape {matrix.shape} and {matrix.nnz} non-zero values; there must be cells, genes and counts."
+        raise ValueError(msg)
+    values = matrix.data
+    if not np.issubdtype(values.dtype, np.number):
+        msg = f"{name} has dtype {values.dtype}; counts must be numbers."
+        raise ValueError(msg)
+    if not np.isfinite(values).all():
+        where = np.flatnonzero(~np.isfinite(values))[0]
+        cell = int(np.searchsorted(matrix.indptr, where, side="right") - 1)
+        msg = (
+            f"{name} holds {int((~np.isfinite(values)).sum()):,} NaN or infinite values (the first in cell {cell}, "
+            f"gene {int(matrix.indices[where])}); counts must be finite. Load the raw counts again, or set the "
+            "missing entries to 0 if they mean 'not seen'."
+        )
+        raise ValueError(msg)
+    if values.min() < 0:
+        msg = (
+            f"{name} holds negative values (down to {values.min():.4g}), so it is scaled or regressed data; raw counts "
+            "are needed. They are often kept in adata.layers['counts'] (pass layer='counts') or adata.raw."
+        )
+        raise ValueError(msg)
+    if (np.abs(values - np.rint(values)) > _CLOSE_TO_INTEGER).any():
+        msg = (
+            f"{name} holds values that are not whole numbers (for example "
+            f"{float(values[np.abs(values - np.rint(values)) > _CLOSE_TO_INTEGER][0]):.4g}, largest "
+            f"{float(values.max()):.4g}), so it is normalised; raw counts are needed. They are often kept in "
+            "adata.layers['counts'] (pass layer='counts') or adata.raw. If the data are log1p of counts scaled per "
+            "cell, gl.pp.recover_counts(adata) gives the counts back."
+        )
+        raise ValueError(msg)
+    matrix = sp.csr_matrix((np.rint(values).astype(np.float32), matrix.indices, matrix.indptr), shape=matrix.shape)
+    matrix.eliminate_zeros()
+    return matrix
+
+
+def counts_of(adata: ad.AnnData, *, layer: str | None = None) -> sp.csr_matrix:
+    """Checked counts of an AnnData, from ``X`` or a layer.
+
+    Raises
+    ------
+    ValueError
+        As :func:`check_counts`; or when `layer` does not exist. If ``X`` fails but another slot holds counts, the
+        message names the slot.
+    """
+    if layer is not None:
+        if layer not in adata.layers:
+            msg = f"layer={layer!r} is not in adata.layers; there are {sorted(adata.layers)}."
+            raise ValueError(msg)
+        return check_counts(adata.layers[layer], name=f"adata.layers[{layer!r}]")
+    try:
+        return check_counts(adata.X)
+    except ValueError as error:
+        for key in adata.layers:
+            if _holds_counts(adata.layers[key]):
+                msg = f"{error} Here adata.layers[{key!r}] does hold counts: pass layer={key!r}."
+                raise ValueError(msg) from error
+        if adata.raw is not None and _holds_counts(adata.raw.X):
+            msg = f"{error} Here adata.raw does hold counts: pass adata.raw.to_adata()."
+            raise ValueError(msg) from error
+        raise
+
+
+def recover_counts(adata: ad.AnnData, *, use_raw: bool = False) -> ad.AnnData:
+    """Give back the counts behind values of the form log(1 + count · s), with a scale s per cell.
+
+    The smallest non-zero value of a cell is taken for one count; the scale is then refined on all its values. Data
+    stored with few decimals are rounded, and the largest distance from a whole number is checked and recorded.
+
+    Parameters
+    ----------
+    adata
+        Log-normalised data (natural logarithm, as ``scanpy.pp.log1p`` makes it).
+    use_raw
+        Take ``adata.raw`` in place of ``adata.X``.
+
+    Returns
+    -------
+    A new AnnData with integer counts in ``X`` (float32 CSR), the same ``obs``, and the largest residue, in counts, in
+    ``uns["recovered_counts"]["largest_residue"]``.
+
+    Raises
+    ------
+    ValueError
+        When a value lies more than a quarter of a count from a whole number, so the data were not made in this way.
+
+    Examples
+    --------
+    >>> counts = np.array([[1.0, 3, 0], [2, 0, 1]])
+    >>> logged = ad.AnnData(np.log1p(counts / counts.sum(1, keepdims=True) * 1e4))
+    >>> recover_counts(logged).X.toarray().astype(int).tolist()
+    [[1, 3, 0], [2, 0, 1]]
+    """
+    source = adata.raw.to_adata() if use_raw else adata
+    matrix = sp.csr_matrix(source.X, dtype=np.float64, copy=True)
+    matrix.eliminate_zeros()
+    if matrix.nnz == 0 or matrix.data.min() < 0:
+        msg = "adata holds no positive values or has negative ones; log1p of scaled counts is positive."
+        raise ValueError(msg)
+    matrix.data = np.expm1(matrix.data)
+    worst, worst_cell = 0.0, 0
+    for cell in range(matrix.shape[0]):
+        row = matrix.data[matrix.indptr[cell] : matrix.indptr[cell + 1]]
+        if len(row) == 0:
+            continue
+        counts = np.rint(row / row.min())
+        scale = (row @ row) / (counts @ row)  # least squares: less hurt by rounding than the smallest value alone
+        residue = float(np.abs(row / scale - counts).max())
+        if residue > worst:
+            worst, worst_cell = residue, cell
+        row[:] = counts
+    if worst > _WORST_RESIDUE:
+        msg = (
+            f"Cell {worst_cell} is {worst:.2f} of a count away from whole numbers, so adata is not log1p of counts "
+            "scaled per cell (batch-corrected, scaled, or with another base?). Use the raw counts of the study."
+        )
+        raise ValueError(msg)
+    result = ad.AnnData(matrix.astype(np.float32), obs=source.obs.copy(), var=source.var.copy())
+    result.uns["recovered_counts"] = {"largest_residue": worst}
+    return result
+
+
+def sum_duplicate_genes(adata: ad.AnnData) -> ad.AnnData:
+    """Add up the columns that share a gene name; the first place of each name is kept.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> twice = ad.AnnData(np.array([[1.0, 2, 3]]), var=pd.DataFrame(index=["A", "B", "A"]))
+    >>> sum_duplicate_genes(twice).X.toarray().tolist()
+    [[4.0, 2.0]]
+    """
+    codes, names = _factorize(adata.var_names.astype(str))
+    fold = sp.csr_matrix((np.ones(len(codes), dtype=np.float32), (np.arange(len(codes)), codes)))
+    var = adata.var[~adata.var_names.duplicated()].copy()
+    var.index = names
+    return ad.AnnData(sp.csr_matrix(sp.csr_matrix(adata.X) @ fold), obs=adata.obs.copy(), var=var)
+
+
+def _factorize(names: object) -> tuple[np.ndarray, np.ndarray]:
+    import pandas as pd
+
+    codes, uniques = pd.factorize(names)
+    return codes, np.asarray(uniques)
+
+
+def _holds_counts(X: object) -> bool:
+    try:
+        check_counts(X)
+    except ValueError:
+        return False
+    return True

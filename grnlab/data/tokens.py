@@ -1,0 +1,137 @@
+"""Cells as tokens: which genes a model sees of each cell, and their counts.
+
+Shape suffixes: B cells of a batch, T gene tokens of a cell.
+"""
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class CellTokens:
+    """A batch of cells, each a set of genes with counts.
+
+    Attributes
+    ----------
+    genes_BT
+        Token of each gene, int64.
+    values_BT
+        Counts, float32; 0 in padded places.
+    totals_B
+        Total counts of each cell over all genes of its data set, float32.
+    pad_BT
+        True where there is no gene; None when no place is padded.
+    hidden_BT
+        True where the model must not see the count; None when it sees all.
+    labels
+        Class name → int64 code per cell, -1 where unknown.
+    """
+
+    genes_BT: Tensor
+    values_BT: Tensor
+    totals_B: Tensor
+    pad_BT: Tensor | None = None
+    hidden_BT: Tensor | None = None
+    labels: dict[str, Tensor] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.genes_BT)
+
+    @property
+    def real_BT(self) -> Tensor:
+        """True where there is a gene."""
+        return torch.ones_like(self.genes_BT, dtype=torch.bool) if self.pad_BT is None else ~self.pad_BT
+
+    def to(self, device: torch.device | str) -> "CellTokens":
+        """Move every tensor to a device."""
+        return replace(
+            self,
+            genes_BT=self.genes_BT.to(device),
+            values_BT=self.values_BT.to(device),
+            totals_B=self.totals_B.to(device),
+            pad_BT=None if self.pad_BT is None else self.pad_BT.to(device),
+            hidden_BT=None if self.hidden_BT is None else self.hidden_BT.to(device),
+            labels={name: codes.to(device) for name, codes in self.labels.items()},
+        )
+
+
+def shared_context(counts: sp.csr_matrix, tokens: np.ndarray, totals: np.ndarray) -> CellTokens:
+    """Every cell with the same genes, zeros included.
+
+    Parameters
+    ----------
+    counts
+        Shape (n_cells, n_genes), columns in the order of `tokens`.
+    tokens
+        Gene tokens, shape (n_genes,).
+    totals
+        Total counts per cell over all genes of the data set, shape (n_cells,).
+    """
+    values = torch.from_numpy(counts.toarray().astype(np.float32, copy=False))
+    genes = torch.from_numpy(np.asarray(tokens, dtype=np.int64)).expand(len(values), -1)
+    return CellTokens(genes, values, torch.as_tensor(totals, dtype=torch.float32))
+
+
+def expressed_context(counts: sp.csr_matrix, tokens: np.ndarray, totals: np.ndarray) -> CellTokens:
+    """Every cell with the genes it expresses, padded to the longest cell. Parameters as in :func:`shared_context`."""
+    lengths = np.diff(counts.indptr)
+    width = max(int(lengths.max(initial=0)), 1)
+    real = np.arange(width) < lengths[:, None]
+    genes = np.zeros(real.shape, dtype=np.int64)
+    values = np.zeros(real.shape, dtype=np.float32)
+    genes[real] = np.asarray(tokens, dtype=np.int64)[counts.indices]
+    values[real] = counts.data
+    pad = None if real.all() else torch.from_numpy(~real)
+    return CellTokens(
+        torch.from_numpy(genes), torch.from_numpy(values), torch.as_tensor(totals, dtype=torch.float32), pad
+    )
+
+
+def sample_context(
+    counts: sp.csr_matrix,
+    rows: np.ndarray,
+    available: np.ndarray,
+    n_tokens: int,
+    *,
+    generator: np.random.Generator,
+    unexpressed: float = 0.25,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw the context of training cells: random expressed genes, filled up with random unexpressed ones.
+
+    Parameters
+    ----------
+    counts
+        Shape (n_cells, n_vocab), columns are tokens.
+    rows
+        Cells to draw, shape (B,).
+    available
+        Tokens measured in the data set of these cells: an unexpressed gene must be one that could have been seen.
+    n_tokens
+        Length T of the context; shorter when fewer genes are available.
+    generator
+        Source of randomness.
+    unexpressed
+        Least share of the context kept for unexpressed genes.
+
+    Returns
+    -------
+    Tokens and counts, both of shape (B, T). A gene occurs at most once in a cell.
+    """
+    n_tokens = min(n_tokens, len(available))
+    most_expressed = n_tokens - min(round(unexpressed * n_tokens), len(available))
+    tokens = np.zeros((len(rows), n_tokens), dtype=np.int64)
+    values = np.zeros((len(rows), n_tokens), dtype=np.float32)
+    for place, row in enumerate(rows):
+        start, end = counts.indptr[row], counts.indptr[row + 1]
+        seen, seen_counts = counts.indices[start:end], counts.data[start:end]
+        silent = np.setdiff1d(available, seen, assume_unique=True)
+        n_seen = min(len(seen), max(most_expressed, n_tokens - len(silent)))
+        chosen = generator.permutation(len(seen))[:n_seen]
+        tokens[place, :n_seen] = seen[chosen]
+        values[place, :n_seen] = seen_counts[chosen]
+        tokens[place, n_seen:] = generator.choice(silent, n_tokens - n_seen, replace=False)
+    return tokens, values

@@ -1,0 +1,88 @@
+"""Scores of a ranking of candidate edges against a gold standard."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Score:
+    """How well a ranking finds true edges.
+
+    Attributes
+    ----------
+    auprc
+        Average precision, ties averaged as scikit-learn does.
+    auprc_ratio
+        Divided by the base rate: 1 is chance.
+    epr
+        Early precision ratio: expected precision among the top K, K the number of true edges, over the base rate.
+    auroc
+        Area under the ROC curve.
+    n_candidates, n_true
+        Size of the candidate universe and number of true edges in it.
+    """
+
+    auprc: float
+    auprc_ratio: float
+    epr: float
+    auroc: float
+    n_candidates: int
+    n_true: int
+
+    @property
+    def base_rate(self) -> float:
+        """Share of true edges in the universe."""
+        return self.n_true / self.n_candidates
+
+
+def score_edges(truth: np.ndarray, score: np.ndarray) -> Score:
+    """Score candidate edges.
+
+    Parameters
+    ----------
+    truth
+        True for the edges of the gold standard, one entry per candidate.
+    score
+        Strength given to each candidate, the higher the likelier; no NaN.
+
+    Raises
+    ------
+    ValueError
+        When shapes differ, a score is NaN, or the truth is all True or all False.
+
+    Examples
+    --------
+    >>> score_edges(np.array([True, False, False, True]), np.array([4.0, 3.0, 1.0, 2.0])).epr
+    1.0
+    """
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
+    truth, score = np.asarray(truth, dtype=bool).ravel(), np.asarray(score, dtype=float).ravel()
+    if truth.shape != score.shape:
+        msg = f"truth has {len(truth)} entries and score {len(score)}; expected one of each per candidate edge."
+        raise ValueError(msg)
+    if np.isnan(score).any():
+        msg = f"score holds {int(np.isnan(score).sum())} NaN; give candidates without a score the lowest one."
+        raise ValueError(msg)
+    n_true = int(truth.sum())
+    if n_true in (0, len(truth)):
+        msg = f"truth has {n_true} true edges among {len(truth)} candidates; a ranking needs both kinds."
+        raise ValueError(msg)
+    base_rate = n_true / len(truth)
+    auprc = float(average_precision_score(truth, score))
+    return Score(
+        auprc=auprc,
+        auprc_ratio=auprc / base_rate,
+        epr=_expected_precision(truth, score, n_true) / base_rate,
+        auroc=float(roc_auc_score(truth, score)),
+        n_candidates=len(truth),
+        n_true=n_true,
+    )
+
+
+def _expected_precision(truth: np.ndarray, score: np.ndarray, k: int) -> float:
+    """Precision among the top k, ties at the cut broken at random, in expectation."""
+    cut = np.partition(score, len(score) - k)[len(score) - k]
+    above, at = score > cut, score == cut
+    return float((truth[above].sum() + (k - above.sum()) * truth[at].mean()) / k)

@@ -1,0 +1,49 @@
+"""Read data sets, with errors that say how to mend a file."""
+
+from pathlib import Path
+
+import anndata as ad
+
+from grnlab.data.counts import counts_of
+
+__all__ = ["read"]
+
+
+def read(path: str | Path, *, layer: str | None = None) -> ad.AnnData:
+    """Read an h5ad file and check that it holds counts.
+
+    Parameters
+    ----------
+    path
+        An ``.h5ad`` file.
+    layer
+        Layer that holds the counts; ``X`` by default.
+
+    Returns
+    -------
+    AnnData whose ``X`` is a CSR matrix of counts, float32, shape (n_cells, n_genes).
+
+    Raises
+    ------
+    FileNotFoundError
+        When there is no such file.
+    ValueError
+        When the file is not a readable h5ad (empty, truncated, another format), or does not hold counts.
+    """
+    path = Path(path)
+    if not path.exists():
+        msg = f"{path} does not exist."
+        raise FileNotFoundError(msg)
+    if path.is_file() and path.stat().st_size == 0:
+        msg = f"{path} is an empty file (0 bytes); write or download it again."
+        raise ValueError(msg)
+    try:
+        adata = ad.read_h5ad(path)
+    except (OSError, KeyError, TypeError, AttributeError, RuntimeError, ad.io.AnnDataReadError) as error:
+        msg = (
+            f"{path} ({path.stat().st_size:,} bytes) cannot be read as h5ad: {error}. The file is truncated or of "
+            "another format; download or write it again (adata.write_h5ad)."
+        )
+        raise ValueError(msg) from error
+    adata.X = counts_of(adata, layer=layer)
+    return adata

@@ -1,0 +1,248 @@
+"""Over-representation of gene sets, offline, against the genes of the experiment itself."""
+
+import logging
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from grnlab.network.tables import check_known
+
+if TYPE_CHECKING:
+    from grnlab.network.network import GeneNetwork
+
+logger = logging.getLogger(__name__)
+
+_RESOURCES = Path(__file__).parent / "resources"
+_SMALLEST_COMMUNITY = 5
+_COLUMNS = {
+    "group": object,
+    "library": object,
+    "term": object,
+    "overlap": np.int64,
+    "set_size": np.int64,
+    "query_size": np.int64,
+    "background_size": np.int64,
+    "odds_ratio": np.float64,
+    "pvalue": np.float64,
+    "padj": np.float64,
+    "genes": object,
+}
+
+GeneSets = str | Path | Mapping[str, Iterable[str]]
+
+
+def bundled_gene_sets() -> dict[str, Path]:
+    """Name → GMT file of the gene sets that ship with grnlab: well-known human markers, curated by hand.
+
+    Examples
+    --------
+    >>> sorted(bundled_gene_sets())
+    ['blood_cell_markers', 'programmes']
+    """
+    return {path.stem: path for path in sorted(_RESOURCES.glob("*.gmt"))}
+
+
+def read_gmt(path: str | Path) -> dict[str, list[str]]:
+    """Read a GMT file: per line a set name, a description, and its genes, separated by tabs.
+
+    Windows line ends, a byte order mark, blank lines, empty fields and repeated genes are accepted.
+
+    Raises
+    ------
+    FileNotFoundError
+        When there is no such file.
+    ValueError
+        Naming file and line: no tabs, no name, no genes, a set name used twice, text that is not UTF-8, an empty file.
+
+    Examples
+    --------
+    >>> read_gmt(bundled_gene_sets()["blood_cell_markers"])["B cell"][:2]
+    ['MS4A1', 'CD79A']
+    """
+    path = Path(path)
+    if not path.is_file():
+        msg = f"There is no GMT file {path}. Bundled sets: {', '.join(bundled_gene_sets())}."
+        raise FileNotFoundError(msg)
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        msg = f"{path} is not UTF-8 text ({error.reason} at byte {error.start}); a GMT file is plain text with tabs."
+        raise ValueError(msg) from error
+    sets: dict[str, list[str]] = {}
+    for number, line in enumerate(text.replace("\r\n", "\n").replace("\r", "\n").split("\n"), start=1):
+        if not line.strip():
+            continue
+        name, *rest = (field.strip() for field in line.split("\t"))
+        genes = list(dict.fromkeys(field for field in rest[1:] if field))
+        if not name or not genes:
+            msg = f"{path}, line {number}: expected 'name<tab>description<tab>gene<tab>gene...', got {line[:60]!r}."
+            raise ValueError(msg)
+        if name in sets:
+            msg = f"{path}, line {number}: the set name {name!r} occurs a second time; names must be unique."
+            raise ValueError(msg)
+        sets[name] = genes
+    if not sets:
+        msg = f"{path} holds no gene set; expected lines of 'name<tab>description<tab>gene<tab>gene...'."
+        raise ValueError(msg)
+    return sets
+
+
+def enrich(
+    network: "GeneNetwork",
+    genes: Iterable[str] | Mapping[str | int, Iterable[str]] | None = None,
+    gene_sets: GeneSets | None = None,
+    *,
+    background: Iterable[str] | None = None,
+) -> pd.DataFrame:
+    """Test gene lists for over-represented gene sets: one-sided hypergeometric test by gseapy, offline.
+
+    Parameters
+    ----------
+    network
+        The network.
+    genes
+        A list of genes, or label → list. None tests the communities of at least five genes of
+        ``network.communities()``.
+    gene_sets
+        A GMT file, the name of a bundled one, or set name → genes. None tests all bundled sets.
+    background
+        The genes that could have been found. None takes every gene of the network's gene table: the genes of this
+        experiment, never the whole genome. Sets are cut to it.
+
+    Returns
+    -------
+    One row per list and set that share a gene, lowest ``pvalue`` first: ``group`` (the label; ``"genes"`` for a plain
+    list), ``library``, ``term``, ``overlap``, ``set_size`` (in the background), ``query_size``, ``background_size``,
+    ``odds_ratio`` (Haldane-corrected), ``pvalue``, ``padj``, ``genes`` (the shared ones, joined by ``;``).
+    ``padj`` is Benjamini-Hochberg over every list × set tested in the call, also those that share no gene and are
+    not listed. Empty lists give no rows; the table may be empty and then has the same columns.
+
+    Raises
+    ------
+    ValueError
+        When a gene is not in the background (with the nearest names), the background or a set is malformed, or no set
+        has a gene in the background (as when symbols meet Ensembl ids).
+    """
+    universe = network.genes.index if background is None else _names(background, argument="background")
+    groups = _groups(network, genes)
+    where = f"the gene table of {network.name!r}" if background is None else "background"
+    for label, members in groups.items():
+        groups[label] = check_known(members, universe, argument=f"genes[{label!r}]", where=where)
+    lists = {label: members for label, members in groups.items() if members}
+    libraries = _libraries(gene_sets)
+    cut = _cut(libraries, universe) if lists else {}
+    tables = [
+        _test(label, members, library, sets, universe)
+        for label, members in lists.items()
+        for library, sets in cut.items()
+    ]
+    n_tests = len(lists) * sum(map(len, cut.values()))
+    found = [table for table in tables if len(table)]
+    if not found:
+        return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in _COLUMNS.items()})
+    result = pd.concat(found, ignore_index=True)
+    result["padj"] = _benjamini_hochberg(result["pvalue"].to_numpy(), n_tests)
+    result = result.sort_values(["pvalue", "library", "term"], kind="stable", ignore_index=True)
+    return result[list(_COLUMNS)].astype(_COLUMNS)
+
+
+def _groups(
+    network: "GeneNetwork", genes: Iterable[str] | Mapping[str | int, Iterable[str]] | None
+) -> dict[str | int, list[str]]:
+    if genes is None:
+        found = network.communities().as_dict()
+        return {label: members for label, members in found.items() if len(members) >= _SMALLEST_COMMUNITY}
+    if isinstance(genes, Mapping):
+        return {label: list(_names(members, argument=f"genes[{label!r}]")) for label, members in genes.items()}
+    return {"genes": list(_names(genes, argument="genes"))}
+
+
+def _names(genes: Iterable[str], *, argument: str) -> pd.Index:
+    if isinstance(genes, str):
+        msg = f"{argument} must be a list of gene names, got the text {genes!r}; write [{genes!r}]."
+        raise ValueError(msg)
+    names = list(dict.fromkeys(genes))
+    wrong = [name for name in names if not isinstance(name, str)]
+    if wrong:
+        msg = f"{argument} must hold gene names (str), got {wrong[0]!r} ({type(wrong[0]).__name__})."
+        raise ValueError(msg)
+    return pd.Index(names, dtype=object)
+
+
+def _libraries(gene_sets: GeneSets | None) -> dict[str, dict[str, list[str]]]:
+    bundled = bundled_gene_sets()
+    if gene_sets is None:
+        return {name: read_gmt(path) for name, path in bundled.items()}
+    if isinstance(gene_sets, Mapping):
+        sets = {name: list(_names(genes, argument=f"gene_sets[{name!r}]")) for name, genes in gene_sets.items()}
+        if not sets:
+            msg = "gene_sets is an empty mapping; give set name → genes, a GMT file, or None for the bundled sets."
+            raise ValueError(msg)
+        return {"gene_sets": sets}
+    if not isinstance(gene_sets, str | Path):
+        msg = f"gene_sets must be a GMT path, a bundled name or a mapping, got {type(gene_sets).__name__}."
+        raise ValueError(msg)
+    path = bundled.get(str(gene_sets), Path(gene_sets))
+    return {path.stem: read_gmt(path)}
+
+
+def _cut(libraries: dict[str, dict[str, list[str]]], universe: pd.Index) -> dict[str, dict[str, list[str]]]:
+    known = set(universe)
+    cut = {
+        library: {term: kept for term, genes in sets.items() if (kept := [gene for gene in genes if gene in known])}
+        for library, sets in libraries.items()
+    }
+    left = sum(len(sets) for sets in cut.values())
+    total = sum(len(sets) for sets in libraries.values())
+    if left == 0:
+        example = next((gene for sets in libraries.values() for genes in sets.values() for gene in genes), "none")
+        msg = (
+            f"gene_sets: none of the {total} sets has a gene among the {len(universe):,} genes of the background; the "
+            f"sets name genes like {example!r}, the background {universe[0]!r}. Use the same kind of names and species."
+        )
+        raise ValueError(msg)
+    if left < total:
+        logger.info("Enrichment: %d of %d gene sets have no gene in the background.", total - left, total)
+    return cut
+
+
+def _test(
+    label: str | int, members: list[str], library: str, sets: dict[str, list[str]], universe: pd.Index
+) -> pd.DataFrame:
+    query = set(members)
+    if not any(query.intersection(genes) for genes in sets.values()):
+        return pd.DataFrame()  # gseapy logs an error for what is an ordinary result
+    import gseapy
+
+    # Positions instead of names: gseapy changes case, strips blanks and turns lists of numbers into Entrez ids
+    code = {gene: f"G{i}" for i, gene in enumerate(universe)}
+    coded = {term: [code[gene] for gene in genes] for term, genes in sets.items()}
+    run = gseapy.enrich([code[gene] for gene in members], coded, background=list(code.values()), no_plot=True)
+    run.close()
+    raw = run.results
+    shared = raw["Genes"].map(lambda text: sorted(universe[int(item[1:])] for item in text.split(";")))
+    columns = {
+        "group": label,
+        "library": library,
+        "term": raw["Term"],
+        "overlap": shared.map(len),
+        "set_size": raw["Term"].map(lambda term: len(sets[term])),
+        "query_size": len(members),
+        "background_size": len(universe),
+        "odds_ratio": raw["Odds Ratio"],
+        "pvalue": raw["P-value"],
+        "genes": shared.map(";".join),
+    }
+    return pd.DataFrame(columns)
+
+
+def _benjamini_hochberg(pvalues: np.ndarray, n_tests: int) -> np.ndarray:
+    """Adjust `pvalues` as part of `n_tests` tests, the unseen ones having p = 1."""
+    order = np.argsort(pvalues)
+    scaled = pvalues[order] * n_tests / np.arange(1, len(pvalues) + 1)
+    adjusted = np.empty_like(scaled)
+    adjusted[order] = np.minimum(np.minimum.accumulate(scaled[::-1])[::-1], 1.0)
+    return adjusted

@@ -1,0 +1,333 @@
+"""GeneNetwork: one long table of weighted, directed edges and the table of the genes that could have had one."""
+
+import html
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from grnlab.network import enrichment, export, files
+from grnlab.network import hubs as _hubs
+from grnlab.network.communities import Communities
+from grnlab.network.communities import communities as _communities
+from grnlab.network.tables import check_edges, check_genes, check_known, edge_positions
+
+DIRECTION = "source=regulator=key, target=query"
+
+
+class GeneNetwork:
+    """A gene network of one group of cells.
+
+    **Source is the regulator (the key gene of the attention), target is the query gene**: the row of attention of a
+    gene is what that gene listens to. Networks are values: every method returns something new, and `edges` and `genes`
+    are to be read, not edited.
+
+    Parameters
+    ----------
+    edges
+        Columns ``source``, ``target`` (gene names), ``weight`` (evidence for the edge, finite), optionally ``sign``
+        (-1 represses, 1 activates, 0 unknown), ``z``, ``padj`` and columns of your own. No self loops, no repeats.
+    genes
+        Indexed by gene name: every gene of the universe, also those without an edge. Optional columns ``ensembl_id``,
+        ``is_tf`` (bool), ``mean_counts`` (mean of counts per 10,000 over the cells of the group),
+        ``fraction_expressed`` (0 to 1) and columns of your own (text, bool, whole numbers, floats).
+    name
+        Cell type or group.
+    provenance
+        Where the network comes from, anything JSON can hold; ``direction`` is added.
+
+    Attributes
+    ----------
+    edges
+        Strongest edge first (ties by source, then target), numbered from 0.
+    genes
+        As given, in its order; the index is called ``gene``.
+    name, provenance
+        As given.
+
+    Raises
+    ------
+    ValueError
+        When a table breaks these rules; the message names the first offending row.
+
+    Examples
+    --------
+    >>> edges = pd.DataFrame({"source": ["SPI1", "SPI1"], "target": ["CD14", "LYZ"], "weight": [0.3, 0.6]})
+    >>> genes = pd.DataFrame({"is_tf": [False, False, True]}, index=["CD14", "LYZ", "SPI1"])
+    >>> network = GeneNetwork(edges, genes, name="CD14 monocyte")
+    >>> network
+    GeneNetwork('CD14 monocyte': 3 genes, 2 edges)
+    >>> network.targets("SPI1")["target"].tolist()
+    ['LYZ', 'CD14']
+    """
+
+    __slots__ = ("_edges", "_genes", "_name", "_provenance")
+
+    def __init__(
+        self, edges: pd.DataFrame, genes: pd.DataFrame, *, name: str, provenance: Mapping[str, Any] | None = None
+    ) -> None:
+        self._genes = check_genes(genes)
+        self._edges = check_edges(edges, self._genes)
+        self._name = check_name(name)
+        given = check_provenance(provenance)
+        if given.setdefault("direction", DIRECTION) != DIRECTION:
+            msg = (
+                f"provenance['direction'] is {given['direction']!r}, but a network is always {DIRECTION!r}; swap "
+                "source and target, or drop the entry."
+            )
+            raise ValueError(msg)
+        self._provenance = given
+
+    @property
+    def edges(self) -> pd.DataFrame:
+        """The edge table."""
+        return self._edges
+
+    @property
+    def genes(self) -> pd.DataFrame:
+        """The gene table: the universe."""
+        return self._genes
+
+    @property
+    def name(self) -> str:
+        """Cell type or group."""
+        return self._name
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Where the network comes from."""
+        return self._provenance
+
+    def edge_positions(self) -> tuple[np.ndarray, np.ndarray]:
+        """Find the positions of the edges' sources and targets in `genes`, two int64 arrays of shape (n_edges,)."""
+        return edge_positions(self._edges, self._genes)
+
+    # --- the questions one asks a network
+
+    def hubs(self, by: str = "pagerank", *, n: int | None = None, regulators_only: bool = False) -> pd.DataFrame:
+        """Rank the genes by how central they are; see `grnlab.network.hubs.hubs` for the columns and how each is computed."""
+        return _hubs.hubs(self, by=by, n=n, regulators_only=regulators_only)
+
+    def communities(self, *, resolution: float = 1.0, seed: int = 0) -> Communities:
+        """Find Leiden communities; see `grnlab.network.communities.communities`."""
+        return _communities(self, resolution=resolution, seed=seed)
+
+    def enrich(
+        self,
+        genes: Iterable[str] | Mapping[str | int, Iterable[str]] | None = None,
+        gene_sets: enrichment.GeneSets | None = None,
+        *,
+        background: Iterable[str] | None = None,
+    ) -> pd.DataFrame:
+        """Test gene lists, or the communities, for over-represented gene sets; see `grnlab.network.enrichment.enrich`."""
+        return enrichment.enrich(self, genes, gene_sets, background=background)
+
+    def regulators(self, gene: str, *, n: int | None = None) -> pd.DataFrame:
+        """List the edges into `gene`, strongest first; empty when it has none.
+
+        Raises
+        ------
+        ValueError
+            When the gene is not in the universe; the message gives the nearest names.
+        """
+        return self._edges_at("target", gene, n)
+
+    def targets(self, gene: str, *, n: int | None = None) -> pd.DataFrame:
+        """List the edges out of `gene`, strongest first; empty when it has none. Errors as in `regulators`."""
+        return self._edges_at("source", gene, n)
+
+    # --- smaller networks
+
+    def neighbourhood(self, gene: str, *, radius: int = 1, max_genes: int | None = None) -> "GeneNetwork":
+        """Cut out the network around a gene: genes up to `radius` steps away in either direction, and all edges among them.
+
+        Parameters
+        ----------
+        gene
+            The gene in the middle.
+        radius
+            Number of steps.
+        max_genes
+            Keep at most so many genes besides the middle one: near ones first, then those with the most weight to the
+            genes already taken (ties by name).
+
+        Raises
+        ------
+        ValueError
+            When the gene is not in the universe, or a number is negative.
+        """
+        self._check_gene(gene)
+        _hubs.check_count(radius, argument="radius")
+        _hubs.check_count(max_genes, argument="max_genes")
+        names = self._genes.index
+        low, high, total = _hubs.undirected(
+            *self.edge_positions(), np.maximum(self._edges["weight"].to_numpy(), np.finfo(float).tiny), len(names)
+        )
+        taken = np.zeros(len(names), dtype=bool)
+        taken[names.get_loc(gene)] = True
+        room = len(names) if max_genes is None else max_genes
+        for _ in range(radius):
+            pull = np.bincount(high, total * taken[low], minlength=len(names))
+            pull += np.bincount(low, total * taken[high], minlength=len(names))
+            near = pd.Series(np.where(taken, 0.0, pull), index=names)
+            order = _hubs.order_by(near)
+            new = order[near.to_numpy()[order] > 0][:room]
+            taken[new] = True
+            room -= len(new)
+        return self.subset(names[taken])
+
+    def subset(self, genes: Iterable[str]) -> "GeneNetwork":
+        """Cut the network to these genes (universe and edges), in the order of the gene table.
+
+        Raises
+        ------
+        ValueError
+            When a gene is not in the universe; the message gives the nearest names.
+        """
+        wanted = check_known(genes, self._genes.index, argument="genes", where=f"network {self._name!r}")
+        kept = self._genes.index.isin(wanted)
+        source, target = self.edge_positions()
+        return self._like(self._edges[kept[source] & kept[target]], self._genes[kept])
+
+    def top(self, n_edges: int) -> "GeneNetwork":
+        """Keep the `n_edges` strongest edges; the universe stays."""
+        _hubs.check_count(n_edges, argument="n_edges")
+        return self._like(self._edges.head(n_edges), self._genes)
+
+    def threshold(self, minimum: float) -> "GeneNetwork":
+        """Keep the edges with a weight of at least `minimum`; the universe stays."""
+        return self._like(self._edges[self._edges["weight"] >= minimum], self._genes)
+
+    # --- for other programs
+
+    def to_networkx(self) -> Any:
+        """Make a ``networkx.DiGraph``; see `grnlab.network.export.to_networkx`."""
+        return export.to_networkx(self)
+
+    def to_igraph(self) -> Any:
+        """Make a directed ``igraph.Graph``; see `grnlab.network.export.to_igraph`."""
+        return export.to_igraph(self)
+
+    def to_decoupler(self) -> pd.DataFrame:
+        """Make the table decoupler takes as ``net``; see `grnlab.network.export.to_decoupler`."""
+        return export.to_decoupler(self)
+
+    def to_graphml(self, path: str | Path, *, overwrite: bool = False) -> Path:
+        """Write GraphML; see `grnlab.network.export.to_graphml`."""
+        return export.to_graphml(self, path, overwrite=overwrite)
+
+    def to_regulons(self, *, min_targets: int = 1, regulators_only: bool = False) -> dict[str, dict[str, float]]:
+        """Make SCENIC-style regulons; see `grnlab.network.export.to_regulons`."""
+        return export.to_regulons(self, min_targets=min_targets, regulators_only=regulators_only)
+
+    # --- files
+
+    def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
+        """Write the network to one ``.grn`` file, whole or not at all; the format is told in `grnlab.network.files`.
+
+        Raises
+        ------
+        FileExistsError
+            When `path` exists and `overwrite` is False.
+        ValueError
+            When `path` does not end in ``.grn``.
+        """
+        return files.write_network(path, self.stored(), overwrite=overwrite)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "GeneNetwork":
+        """Read what `save` wrote. Nothing in the file is executed.
+
+        Raises
+        ------
+        FileNotFoundError
+            When there is no such file.
+        ValueError
+            When the file is truncated, damaged or of another kind; the message names it.
+        """
+        return cls.from_stored(files.read_network(path), path=path)
+
+    def stored(self) -> files.StoredNetwork:
+        """Give the four parts that a file holds."""
+        return files.StoredNetwork(self._edges, self._genes, self._name, self._provenance)
+
+    @classmethod
+    def from_stored(cls, stored: files.StoredNetwork, *, path: str | Path) -> "GeneNetwork":
+        """Rebuild a network from the parts read from `path`, checking them again."""
+        try:
+            return cls(stored.edges, stored.genes, name=stored.name, provenance=stored.provenance)
+        except ValueError as error:
+            msg = f"{path} holds a network that breaks the rules: {error}"
+            raise ValueError(msg) from error
+
+    # --- at a glance
+
+    def summary(self) -> dict[str, str | int | float | None]:
+        """Give counts and the weight range: plain values, ready for JSON (None where there are no edges)."""
+        source, target = self.edge_positions()
+        n_genes, weight = len(self._genes), self._edges["weight"]
+        some = len(weight) > 0
+        return {
+            "name": self._name,
+            "n_genes": n_genes,
+            "n_genes_with_edges": len(np.union1d(source, target)),
+            "n_edges": len(weight),
+            "n_regulators": len(np.unique(source)),
+            "n_targets": len(np.unique(target)),
+            "density": len(weight) / (n_genes * (n_genes - 1)) if n_genes > 1 else None,
+            "weight_min": float(weight.min()) if some else None,
+            "weight_median": float(weight.median()) if some else None,
+            "weight_max": float(weight.max()) if some else None,
+        }
+
+    def equals(self, other: object) -> bool:
+        """Tell whether name, provenance and both tables (values, order and types) are the same."""
+        return (
+            isinstance(other, GeneNetwork)
+            and (self._name, self._provenance) == (other._name, other._provenance)
+            and self._edges.equals(other._edges)
+            and self._genes.equals(other._genes)
+        )
+
+    def __repr__(self) -> str:
+        return f"GeneNetwork({self._name!r}: {len(self._genes):,} genes, {len(self._edges):,} edges)"
+
+    def _repr_html_(self) -> str:
+        shown = html.escape(f"{self._name}: {len(self._genes):,} genes, {len(self._edges):,} edges; strongest edges")
+        return f"<div><b>{shown}</b>{self._edges.head(5).to_html(border=0)}</div>"
+
+    def _edges_at(self, end: str, gene: str, n: int | None) -> pd.DataFrame:
+        self._check_gene(gene)
+        _hubs.check_count(n, argument="n")
+        found = self._edges[self._edges[end] == gene].reset_index(drop=True)
+        return found if n is None else found.head(n)
+
+    def _check_gene(self, gene: str) -> None:
+        check_known([gene], self._genes.index, argument="gene", where=f"network {self._name!r}")
+
+    def _like(self, edges: pd.DataFrame, genes: pd.DataFrame) -> "GeneNetwork":
+        """Make a network of rows of these tables, which are checked and ordered already."""
+        network = object.__new__(GeneNetwork)
+        network._edges, network._genes = edges.reset_index(drop=True), genes.copy()
+        network._name, network._provenance = self._name, check_provenance(self._provenance)
+        return network
+
+
+def check_name(name: str) -> str:
+    """Refuse names that are not non-empty text."""
+    if not isinstance(name, str) or not name.strip():
+        msg = f"name must be the cell type or group as non-empty text, got {name!r}."
+        raise ValueError(msg)
+    return name
+
+
+def check_provenance(provenance: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return a deep copy as JSON would give it back, so that a saved network equals the one in memory."""
+    try:
+        return dict(json.loads(json.dumps(dict(provenance or {}), allow_nan=False)))
+    except (TypeError, ValueError) as error:
+        msg = f"provenance must hold only what JSON can hold (text, numbers, lists, dictionaries, None): {error}."
+        raise ValueError(msg) from error

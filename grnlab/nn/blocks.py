@@ -1,0 +1,89 @@
+"""Pre-norm transformer blocks."""
+
+import torch
+from torch import Tensor, nn
+
+from grnlab.nn.attention import Recorder, SelfAttention
+
+
+class TransformerBlock(nn.Module):
+    """``x + attention(norm(x))``, then ``x + mlp(norm(x))``; exact GELU, hidden width 4 M.
+
+    Parameters
+    ----------
+    d_model, n_heads
+        Sizes.
+    dropout
+        After attention and in the MLP.
+    drop_path
+        Stochastic depth: probability that a branch is skipped for a cell while training.
+    """
+
+    def __init__(
+        self, d_model: int, n_heads: int, *, dropout: float = 0.0, drop_path: float = 0.0, eps: float = 1e-6
+    ) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(d_model, eps=eps)
+        self.attention = SelfAttention(d_model, n_heads, dropout=dropout)
+        self.norm2 = nn.LayerNorm(d_model, eps=eps)
+        self.mlp = nn.Sequential(nn.Linear(d_model, 4 * d_model), nn.GELU(), nn.Linear(4 * d_model, d_model))
+        self.dropout = nn.Dropout(dropout)
+        self.drop_path = drop_path
+
+    def forward(
+        self, x_BTM: Tensor, *, pad_BT: Tensor | None = None, layer: int = 0, record: Recorder | None = None
+    ) -> Tensor:
+        """Output of shape (B, T, M)."""
+        x_BTM = x_BTM + self._branch(self.attention(self.norm1(x_BTM), pad_BT=pad_BT, layer=layer, record=record))
+        return x_BTM + self._branch(self.mlp(self.norm2(x_BTM)))
+
+    def _branch(self, x_BTM: Tensor) -> Tensor:
+        x_BTM = self.dropout(x_BTM)
+        if not self.training or self.drop_path == 0.0:
+            return x_BTM
+        keep_B11 = torch.rand(len(x_BTM), 1, 1, device=x_BTM.device) >= self.drop_path
+        return x_BTM * keep_B11 / (1.0 - self.drop_path)
+
+
+class TransformerStack(nn.Module):
+    """Blocks in a row and a final norm.
+
+    Parameters
+    ----------
+    n_layers, d_model, n_heads
+        Sizes.
+    dropout
+        As in :class:`TransformerBlock`.
+    drop_path
+        Of the last block; rises linearly from 0 at the first.
+    """
+
+    def __init__(
+        self,
+        n_layers: int,
+        d_model: int,
+        n_heads: int,
+        *,
+        dropout: float = 0.0,
+        drop_path: float = 0.0,
+        eps: float = 1e-6,
+    ) -> None:
+        super().__init__()
+        rates = [drop_path * layer / max(n_layers - 1, 1) for layer in range(n_layers)]
+        self.blocks = nn.ModuleList(
+            TransformerBlock(d_model, n_heads, dropout=dropout, drop_path=rate, eps=eps) for rate in rates
+        )
+        self.norm = nn.LayerNorm(d_model, eps=eps)
+
+    def forward(self, x_BTM: Tensor, *, pad_BT: Tensor | None = None, record: Recorder | None = None) -> Tensor:
+        """Output of shape (B, T, M)."""
+        for layer, block in enumerate(self.blocks):
+            x_BTM = block(x_BTM, pad_BT=pad_BT, layer=layer, record=record)
+        return self.norm(x_BTM)
+
+    def record_qk(self, x_BTM: Tensor, *, pad_BT: Tensor | None = None, record: Recorder) -> None:
+        """Record queries and keys of every layer and stop: the rest of the last block feeds no attention."""
+        *earlier, last = self.blocks
+        for layer, block in enumerate(earlier):
+            x_BTM = block(x_BTM, pad_BT=pad_BT, layer=layer, record=record)
+        last.attention.record_qk(last.norm1(x_BTM), layer=len(earlier), record=record)

@@ -1,0 +1,41 @@
+"""Predict the counts of hidden genes from the other genes of the cell."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from grnlab.backbones.base import Encoded
+from grnlab.backbones.scprint import ScPrint
+from grnlab.data.tokens import CellTokens
+from grnlab.objectives.base import count_loss
+
+
+@dataclass(frozen=True)
+class Mask:
+    """Hide the counts of a random share of the genes.
+
+    A gene whose own count is hidden can only be told from the others, so its attention must look for what predicts it.
+
+    Attributes
+    ----------
+    rate
+        Share of the genes to hide.
+    weight
+        Factor of the loss.
+    """
+
+    rate: float = 0.3
+    weight: float = 1.0
+
+    def corrupt(self, tokens: CellTokens, *, generator: torch.Generator) -> CellTokens:
+        """Mark the hidden genes; their counts are kept for the loss and never reach the model."""
+        hidden = (torch.rand(tokens.values_BT.shape, generator=generator) < self.rate) & tokens.real_BT
+        return replace(tokens, hidden_BT=hidden)
+
+    def loss(self, model: ScPrint, encoded: Encoded, *, seen: CellTokens, target: CellTokens) -> Tensor:
+        """Likelihood of the true counts of the hidden genes."""
+        if seen.hidden_BT is None:
+            msg = "seen.hidden_BT is None; apply Mask.corrupt before the loss."
+            raise ValueError(msg)
+        return count_loss(model.decode(encoded, target.values_BT.sum(-1)), target, seen.hidden_BT)
