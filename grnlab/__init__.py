@@ -1,5 +1,8 @@
 """grnlab: gene networks from the attention of single-cell transformers.
 
+``gl.io`` reads, ``gl.pp`` prepares, ``gl.tl`` computes, ``gl.pl`` shows; ``gl.datasets`` has small data sets and
+``gl.load_model`` loads a backbone. Nothing heavy is imported before it is used.
+
 Examples
 --------
 >>> import grnlab as gl
@@ -7,4 +10,38 @@ Examples
 2
 """
 
-__version__ = "0.1.0"
+import importlib
+import logging
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from grnlab import datasets, io, pl, pp, tl
+    from grnlab.backbones import load_model
+    from grnlab.heads import HeadSet
+    from grnlab.network import GeneNetwork, NetworkSet
+
+from grnlab._version import __version__
+
+__all__ = ["GeneNetwork", "HeadSet", "NetworkSet", "__version__", "datasets", "io", "load_model", "pl", "pp", "tl"]
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())
+
+_HOMES = {
+    "load_model": "grnlab.backbones",
+    "HeadSet": "grnlab.heads",
+    "GeneNetwork": "grnlab.network",
+    "NetworkSet": "grnlab.network",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    if name in __all__:
+        return importlib.import_module(f"grnlab.{name}")
+    msg = f"module 'grnlab' has no attribute {name!r}"
+    raise AttributeError(msg)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -4,7 +4,19 @@ import hashlib
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-_RECORDED = ("grnlab", "torch", "numpy", "scipy", "pandas", "anndata", "scanpy", "igraph", "leidenalg", "gseapy", "pyvis")
+_RECORDED = (
+    "grnlab",
+    "torch",
+    "numpy",
+    "scipy",
+    "pandas",
+    "anndata",
+    "scanpy",
+    "igraph",
+    "leidenalg",
+    "gseapy",
+    "pyvis",
+)
 
 
 def versions() -> dict[str, str]:

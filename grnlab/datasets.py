@@ -96,10 +96,10 @@ def planted(
     targets = [f"G{number}" for number in range(n_targets)]
     hubs = [f"HUB{number}" for number in range(n_hubs)]
     effect = np.zeros((n_tfs, n_targets))
-    for target in range(n_targets):
+    for column in range(n_targets):
         regulators = rng.choice(n_tfs, rng.integers(1, 4), replace=False)
         signs = rng.choice([-1.0, 1.0], len(regulators))
-        effect[regulators, target] = signs * rng.uniform(0.6, 1.0, len(regulators))
+        effect[regulators, column] = signs * rng.uniform(0.6, 1.0, len(regulators))
     state = rng.integers(n_states, size=n_cells)
     activity = rng.normal(size=(n_states, n_tfs))[state] * state_shift + rng.normal(size=(n_cells, n_tfs))
     log_rate = np.hstack(

@@ -7,7 +7,7 @@ tokens stand first: total counts, the cell embedding, one per class. Pre-norm bl
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -123,8 +123,8 @@ class ScPrint(nn.Module):
         nn.init.normal_(self.gene_embedding.weight, std=1.0)
         nn.init.normal_(self.special, std=1.0)
         nn.init.normal_(self.value_encoder.hidden, std=1.0)
-        for block in self.transformer.blocks:  # branches start small, so that depth does not blow up the residual
-            for last in (block.attention.out, block.mlp[-1]):
+        for block in self.transformer.layers:  # branches start small, so that depth does not blow up the residual
+            for last in (block.attention.out, cast("nn.Linear", block.mlp[2])):
                 nn.init.normal_(last.weight, std=0.5 / math.sqrt(last.in_features * self.config.n_layers))
 
     @property
@@ -142,7 +142,7 @@ class ScPrint(nn.Module):
 
     def use_attention(self, backend: str) -> None:
         """Choose the attention implementation of every layer, ``"sdpa"`` or ``"flash"``."""
-        for block in self.transformer.blocks:
+        for block in self.transformer.layers:
             block.attention.backend = backend
 
     def embed(self, tokens: CellTokens) -> tuple[Tensor, Tensor, Tensor | None]:

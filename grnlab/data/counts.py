@@ -34,7 +34,9 @@ def check_counts(X: object, *, name: str = "adata.X") -> sp.csr_matrix:
     # csr_matrix copies nothing where the input is CSR already; slices of backed files come as other classes
     matrix = sp.csr_matrix(X)
     if 0 in matrix.shape or matrix.nnz == 0:
-        msg = f"{name} has shape {matrix.shape} and {matrix.nnz} non-zero values; there must be cells, genes and counts."
+        msg = (
+            f"{name} has shape {matrix.shape} and {matrix.nnz} non-zero values; there must be cells, genes and counts."
+        )
         raise ValueError(msg)
     values = matrix.data
     if not np.issubdtype(values.dtype, np.number):

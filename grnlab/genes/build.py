@@ -60,7 +60,9 @@ def build_vocab(
     table = table.sort_values(["chromosome", "start_position", "symbol"]).reset_index(drop=True)
     table["position"] = genome_rank(table["chromosome"].to_numpy(), table["start_position"].to_numpy(dtype=float))
     names = pd.read_csv(aliases, dtype=str, keep_default_na=False)
-    names = names[(names["symbol"] != names["alias"]) & ~names["alias"].map(lambda name: bool(re.search(r"[|\s]", name)))]
+    names = names[
+        (names["symbol"] != names["alias"]) & ~names["alias"].map(lambda name: bool(re.search(r"[|\s]", name)))
+    ]
     joined = names.groupby("symbol")["alias"].agg(lambda group: "|".join(sorted(set(group))))
     factors = set(Path(tfs).read_text(encoding="utf-8").split())
     return GeneVocab(

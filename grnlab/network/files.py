@@ -23,6 +23,7 @@ that read back to the same 64 bits. The same network always gives the same bytes
 """
 
 import csv
+import errno
 import io
 import json
 import zipfile
@@ -108,8 +109,9 @@ def read_set(path: str | Path) -> tuple[list[StoredNetwork], dict[str, Any]]:
     with _opened(path) as archive:
         header = _header(archive, "set.json", NETWORK_SET, path)
         networks = [_take_network(archive, f"networks/{i:03d}/", path) for i in range(len(header["names"]))]
-        if [network.name for network in networks] != header["names"]:
-            msg = f"set.json names {header['names']}, the folders hold {[network.name for network in networks]}"
+        names = [network.name for network in networks]
+        if names != header["names"] or len(set(names)) < len(names):
+            msg = f"set.json names {header['names']}, the folders hold {names}; they must agree and differ"
             raise ValueError(msg)
         return networks, header["provenance"]
 
@@ -202,6 +204,11 @@ def _opened(path: str | Path) -> Iterator[zipfile.ZipFile]:
             yield archive
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         msg = f"{path} cannot be read as a grnlab network file: it is truncated, damaged or of another kind ({error})."
+        raise ValueError(msg) from error
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # offsets before the start of the file; anything else is the disk's affair
+            raise
+        msg = f"{path} cannot be read as a grnlab network file: it is damaged ({error})."
         raise ValueError(msg) from error
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         msg = f"{path} is not a whole grnlab network file: {error}."

@@ -118,7 +118,7 @@ def centralities(network: "GeneNetwork") -> pd.DataFrame:
 
 
 def order_by(values: pd.Series) -> np.ndarray:
-    """Find the positions that sort a Series of centralities downwards; values equal to ten digits are ordered by gene name."""
+    """Find the positions that sort a Series downwards; values equal to ten digits are ordered by gene name."""
     numbers = values.to_numpy(dtype=float)
     largest = np.abs(numbers).max(initial=0.0) or 1.0
     names = np.argsort(values.index.to_numpy())

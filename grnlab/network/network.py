@@ -108,7 +108,7 @@ class GeneNetwork:
     # --- the questions one asks a network
 
     def hubs(self, by: str = "pagerank", *, n: int | None = None, regulators_only: bool = False) -> pd.DataFrame:
-        """Rank the genes by how central they are; see `grnlab.network.hubs.hubs` for the columns and how each is computed."""
+        """Rank the genes by how central they are; see `grnlab.network.hubs.hubs` for the columns."""
         return _hubs.hubs(self, by=by, n=n, regulators_only=regulators_only)
 
     def communities(self, *, resolution: float = 1.0, seed: int = 0) -> Communities:
@@ -122,7 +122,7 @@ class GeneNetwork:
         *,
         background: Iterable[str] | None = None,
     ) -> pd.DataFrame:
-        """Test gene lists, or the communities, for over-represented gene sets; see `grnlab.network.enrichment.enrich`."""
+        """Test lists of genes, or the communities, for gene sets; see `grnlab.network.enrichment.enrich`."""
         return enrichment.enrich(self, genes, gene_sets, background=background)
 
     def regulators(self, gene: str, *, n: int | None = None) -> pd.DataFrame:

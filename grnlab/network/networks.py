@@ -114,7 +114,7 @@ class NetworkSet(Mapping[str, GeneNetwork]):
         return self._long(lambda network: network.edges)
 
     def gene_table(self) -> pd.DataFrame:
-        """List the genes of every group in one long table: ``group``, ``gene`` and the columns of `GeneNetwork.genes`."""
+        """List the genes of every group in one long table: ``group``, ``gene`` and those of `GeneNetwork.genes`."""
         return self._long(lambda network: network.genes.reset_index())
 
     def summary(self) -> pd.DataFrame:

@@ -36,7 +36,7 @@ def check_genes(genes: pd.DataFrame) -> pd.DataFrame:
     if not isinstance(genes, pd.DataFrame):
         msg = f"genes must be a pandas DataFrame indexed by gene name, got {type(genes).__name__}."
         raise ValueError(msg)
-    names = list(genes.index)
+    names = genes.index.tolist()
     for row, name in enumerate(names):
         if not isinstance(name, str):
             hint = " Use genes.set_index(<the column of names>)." if isinstance(name, int | np.integer) else ""
@@ -166,7 +166,7 @@ def _positions(edges: pd.DataFrame, end: str, names: pd.Index) -> np.ndarray:
     found = names.get_indexer(pd.Index(edges[end].to_numpy(dtype=object), dtype=object))
     if (found < 0).any():
         row = int(np.flatnonzero(found < 0)[0])
-        name = edges[end].iloc[row]
+        name = edges[end].tolist()[row]
         close = nearest_names(name, names) if isinstance(name, str) else []
         mend = f"Nearest names: {', '.join(close)}." if close else "Every end of an edge must be in the gene table."
         msg = f"edges row {row}: {end} {name!r} is not in the index of genes. {mend}"

@@ -28,7 +28,9 @@ class Recorder(Protocol):
 
     def __call__(
         self, layer: int, q_BTHD: Tensor, k_BTHD: Tensor, v_BTHD: Tensor | None, out_BTHD: Tensor | None
-    ) -> None: ...
+    ) -> None:
+        """Take one layer of one batch."""
+        ...
 
 
 def attend(

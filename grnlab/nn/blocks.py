@@ -75,15 +75,20 @@ class TransformerStack(nn.Module):
         )
         self.norm = nn.LayerNorm(d_model, eps=eps)
 
+    @property
+    def layers(self) -> list[TransformerBlock]:
+        """The blocks, first to last."""
+        return [block for block in self.blocks if isinstance(block, TransformerBlock)]
+
     def forward(self, x_BTM: Tensor, *, pad_BT: Tensor | None = None, record: Recorder | None = None) -> Tensor:
         """Output of shape (B, T, M)."""
-        for layer, block in enumerate(self.blocks):
+        for layer, block in enumerate(self.layers):
             x_BTM = block(x_BTM, pad_BT=pad_BT, layer=layer, record=record)
         return self.norm(x_BTM)
 
     def record_qk(self, x_BTM: Tensor, *, pad_BT: Tensor | None = None, record: Recorder) -> None:
         """Record queries and keys of every layer and stop: the rest of the last block feeds no attention."""
-        *earlier, last = self.blocks
+        *earlier, last = self.layers
         for layer, block in enumerate(earlier):
             x_BTM = block(x_BTM, pad_BT=pad_BT, layer=layer, record=record)
         last.attention.record_qk(last.norm1(x_BTM), layer=len(earlier), record=record)

@@ -34,9 +34,7 @@ class ValueEncoder(nn.Module):
             msg = f"value scale {scale!r} is unknown; choose one of {VALUE_SCALES}."
             raise ValueError(msg)
         self.scale = scale
-        self.mlp = nn.Sequential(
-            nn.Linear(1, d_model), nn.LayerNorm(d_model), nn.ReLU(), nn.Linear(d_model, d_model)
-        )
+        self.mlp = nn.Sequential(nn.Linear(1, d_model), nn.LayerNorm(d_model), nn.ReLU(), nn.Linear(d_model, d_model))
         self.hidden = nn.Parameter(torch.zeros(d_model))
 
     def forward(self, values_BT: Tensor, *, hidden_BT: Tensor | None = None, real_BT: Tensor | None = None) -> Tensor:
@@ -52,9 +50,7 @@ class DepthEncoder(nn.Module):
 
     def __init__(self, d_model: int) -> None:
         super().__init__()
-        self.mlp = nn.Sequential(
-            nn.Linear(1, d_model), nn.LayerNorm(d_model), nn.ReLU(), nn.Linear(d_model, d_model)
-        )
+        self.mlp = nn.Sequential(nn.Linear(1, d_model), nn.LayerNorm(d_model), nn.ReLU(), nn.Linear(d_model, d_model))
 
     def forward(self, totals_B: Tensor) -> Tensor:
         """Embeddings of shape (B, M)."""

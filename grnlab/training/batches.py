@@ -1,6 +1,7 @@
 """Batches of training cells, the same for the same seed."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -69,7 +70,7 @@ class FixedBatches(IterableDataset[CellTokens]):
             yield self.cells.batch(self.rows[start : start + self.batch_size], self.n_tokens, generator=generator)
 
 
-def no_collate(batch: CellTokens) -> CellTokens:
+def no_collate(batch: Any) -> Any:
     """The data set yields whole batches."""
     return batch
 

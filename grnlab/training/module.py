@@ -110,7 +110,7 @@ class PretrainModule(L.LightningModule):
             {"params": [p for p in self.model.parameters() if id(p) in decayed], "weight_decay": self.weight_decay},
             {"params": [p for p in self.model.parameters() if id(p) not in decayed], "weight_decay": 0.0},
         ]
-        return torch.optim.AdamW(groups, lr=self.lr, betas=(0.9, 0.98), fused=True)
+        return torch.optim.AdamW(groups, lr=self.lr, betas=(0.9, 0.98), foreach=True)
 
     def transfer_batch_to_device(self, batch: CellTokens, device: torch.device, dataloader_idx: int) -> CellTokens:
         """Batches know how to move themselves."""

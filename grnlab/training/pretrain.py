@@ -183,5 +183,3 @@ def _fit(
     )
     trainer.fit(module, stream, held_out)
     return curve.points, module.cells_seen, trainer.global_step
-
-

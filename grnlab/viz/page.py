@@ -9,9 +9,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from grnlab import __version__
 from grnlab._files import atomic_file
 from grnlab._optional import require
+from grnlab._version import __version__
 from grnlab.network import GeneNetwork, NetworkSet
 from grnlab.viz.payload import group_payload, jsonable
 

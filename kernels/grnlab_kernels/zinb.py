@@ -33,9 +33,7 @@ def zinb_nll(x: Tensor, log_mu: Tensor, log_theta: Tensor, zero_logit: Tensor | 
     theta = log_theta.exp()
     log_sum = torch.logaddexp(log_mu, log_theta)
     log_nb_zero = theta * (log_theta - log_sum)
-    log_nb = (
-        torch.lgamma(x + theta) - torch.lgamma(theta) - torch.lgamma(x + 1) + log_nb_zero + x * (log_mu - log_sum)
-    )
+    log_nb = torch.lgamma(x + theta) - torch.lgamma(theta) - torch.lgamma(x + 1) + log_nb_zero + x * (log_mu - log_sum)
     if zero_logit is None:
         return -log_nb.float()
     zero_logit = zero_logit.double()

@@ -27,7 +27,7 @@ ODD_NAMES = [
     "名前-α",
     "a\u2028b",
     "Q" * 200,
-    "quo\"te's &amp;",
+    "<!--<script quo\"te's &amp;",
 ]
 
 

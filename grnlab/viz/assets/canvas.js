@@ -41,7 +41,10 @@ function visOptions() {
 // Where to look so that these genes (all drawn ones by default) fill the part of the canvas beside the legend.
 function viewOf(group, genes = null, closest = 1.2) {
   const chosen = genes ? [...genes].filter((gene) => gene < group.n_drawn_genes) : group.genes.x.map((_, gene) => gene);
-  const range = (values) => chosen.reduce((seen, gene) => [Math.min(seen[0], values[gene]), Math.max(seen[1], values[gene])], [Infinity, -Infinity]);
+  const { radius } = group.genes;
+  const range = (values) => chosen.reduce((seen, gene) => [
+    Math.min(seen[0], values[gene] - radius[gene]), Math.max(seen[1], values[gene] + radius[gene]),
+  ], [Infinity, -Infinity]);
   const [left, right] = chosen.length ? range(group.genes.x) : [0, 0];
   const [top, bottom] = chosen.length ? range(group.genes.y) : [0, 0];
   const legend = element('legend');
@@ -197,7 +200,7 @@ function restyle({ gene, community }, { focus = false, force = false } = {}) {
   Object.assign(state, { gene: gene !== null && gene < group.n_drawn_genes ? gene : null, community, shown: shownEdges(group) });
   const relit = force || state.gene !== before.gene || community !== before.community;
   const light = lit(state);
-  const view = focus && light !== null ? viewOf(group, light, state.zoom * 3) : null;
+  const view = focus && light !== null ? viewOf(group, light, Math.max(state.zoom, Math.min(0.9, state.zoom * 2.5))) : null;
   if (view) look(view, true);
   if (relit || (state.gene !== null && state.shown !== before.shown)) {
     if (relit) state.scale = view ? view.scale : light ? network.getScale() : state.zoom;

@@ -44,9 +44,8 @@ function showCounts() {
   const { group } = page;
   const shown = shownEdges(group);
   const all = group.n_edges.toLocaleString('en');
-  element('count').textContent = `showing ${shown.toLocaleString('en')} of ${all} edges · ${group.n_drawn_genes.toLocaleString('en')} of ${plural(group.n_genes, 'gene')}`;
-  element('count').title = group.n_drawn_edges < group.n_edges
-    ? 'Drawn are the strongest edges of every gene; the tables list more.' : 'Every edge of the network is drawn.';
+  const chosen = group.n_drawn_edges < group.n_edges ? ' (drawn: the strongest of every gene)' : '';
+  element('count').textContent = `showing ${shown.toLocaleString('en')} of ${all} edges${chosen} · ${group.n_drawn_genes.toLocaleString('en')} of ${plural(group.n_genes, 'gene')}`;
   element('threshold').textContent = group.n_drawn_edges ? formatNumber(group.threshold) : '–';
   element('weight').setAttribute('aria-valuetext', `at least ${formatNumber(group.threshold)}, ${plural(shown, 'edge')} shown`);
 }

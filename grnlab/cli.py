@@ -1,0 +1,209 @@
+"""The command line: ``grnlab demo``, ``grnlab infer``, ``grnlab models``."""
+
+import argparse
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from grnlab._version import __version__
+
+logger = logging.getLogger(__name__)
+
+_INFER_HELP = """
+Examples
+--------
+  grnlab infer blood.h5ad --groupby cell_type --out networks
+  grnlab infer blood.h5ad --groupby cell_type --out networks --genes 4000 --top-k 20
+  grnlab infer blood.h5ad --out one_network --regulators all
+
+DATA.h5ad must hold raw counts in X (or --layer). Genes are matched by name: symbols, Ensembl ids or aliases.
+OUT is made new: page (network.html), networks (networks.grns), tables, enrichment and summary.md. Nothing is written
+under its name before all of it is there, and an existing folder is kept unless you say --overwrite.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit status (0 well, 2 bad input)."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO if options.verbose else logging.WARNING, format="%(levelname)s %(message)s")
+    try:
+        options.run(options)
+    except (ValueError, OSError, ImportError, KeyError) as error:
+        print(f"grnlab: {error.args[0] if isinstance(error, KeyError) else error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("grnlab: interrupted; nothing was written under the final name.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="grnlab",
+        description="Gene networks from the attention of single-cell transformers.",
+        epilog="Start with:  grnlab demo --out demo",
+    )
+    parser.add_argument("--version", action="version", version=f"grnlab {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    demo = commands.add_parser(
+        "demo",
+        help="networks of 700 real blood cells, in about a minute",
+        description="Infer networks of the 10 cell types of 700 blood cells that come with scanpy.",
+    )
+    demo.add_argument("--out", type=Path, default=Path("grnlab_demo"), help="folder to write (default: %(default)s)")
+    demo.set_defaults(run=_demo)
+
+    infer = commands.add_parser(
+        "infer",
+        help="networks of your own cells",
+        description="Infer one gene network per group of cells from an h5ad file of counts.",
+        epilog=_INFER_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    infer.add_argument("data", type=Path, metavar="DATA.h5ad", help="cells × genes, raw counts")
+    infer.add_argument("--groupby", help="column of obs with the cell types; without it all cells are one group")
+    infer.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
+    infer.add_argument("--model", default="grnlab-small", help="built-in name or checkpoint folder (%(default)s)")
+    infer.add_argument("--layer", help="layer that holds the counts (default: X)")
+    infer.add_argument("--genes", default="2000", help="how many genes to show the model, or 'all' (%(default)s)")
+    infer.add_argument(
+        "--context",
+        choices=("shared", "expressed"),
+        default="shared",
+        help="show every cell all genes, or only those it expresses (%(default)s)",
+    )
+    infer.add_argument("--min-cells", type=int, default=5, help="smallest group (%(default)s)")
+    infer.add_argument("--skip-small", action="store_true", help="leave smaller groups out instead of stopping")
+    infer.add_argument("--top-k", type=int, default=10, help="edges kept per gene (%(default)s)")
+    infer.add_argument("--per", choices=("target", "regulator"), default="target", help="whose edges (%(default)s)")
+    infer.add_argument(
+        "--regulators", default="tf", help="'tf', 'all', or a text file with one gene per line (%(default)s)"
+    )
+    infer.add_argument("--directed", action="store_true", help="do not average a map with its transpose")
+    infer.add_argument("--apc", action="store_true", help="average product correction")
+    infer.add_argument("--gmt", type=Path, help="gene sets to test communities against (default: bundled sets)")
+    infer.set_defaults(run=_infer)
+
+    models = commands.add_parser("models", help="list the built-in models", description="List the built-in models.")
+    models.add_argument("--card", metavar="NAME", help="print the model card of one")
+    models.set_defaults(run=_models)
+    for command in (demo, infer):
+        command.add_argument("--seed", type=int, default=0, help="of communities and layout (%(default)s)")
+        command.add_argument("--overwrite", action="store_true", help="replace an existing folder")
+    for command in (demo, infer, models):
+        command.add_argument("-v", "--verbose", action="store_true", help="say what happens")
+    return parser
+
+
+def _demo(options: argparse.Namespace) -> None:
+    import grnlab as gl
+    from grnlab.report import residue_note, write_report
+
+    _refuse_existing(options)
+    started = time.monotonic()
+    adata = gl.datasets.pbmc68k()
+    maps = gl.tl.attention(adata, gl.load_model("grnlab-small"), groupby="cell_type")
+    networks = gl.tl.infer_networks(maps)
+    write_report(
+        networks,
+        options.out,
+        title="700 blood cells (Zheng et al. 2017)",
+        seed=options.seed,
+        notes=("700 cells × 765 genes, as scanpy bundles them", residue_note(adata)),
+        overwrite=options.overwrite,
+    )
+    _say_done(options.out, started)
+
+
+def _infer(options: argparse.Namespace) -> None:
+    import grnlab as gl
+    from grnlab.report import write_report
+
+    _refuse_existing(options)
+    genes = options.genes if options.genes == "all" else _whole_number(options.genes)
+    regulators = options.regulators
+    if regulators not in ("tf", "all"):
+        regulators = Path(regulators).read_text(encoding="utf-8").split()
+    if options.gmt is not None:
+        from grnlab.network import read_gmt
+
+        read_gmt(options.gmt)  # a malformed file is told now, not after the work
+    started = time.monotonic()
+    model = gl.load_model(options.model)
+    adata = gl.io.read(options.data, layer=options.layer)
+    maps = gl.tl.attention(
+        adata,
+        model,
+        groupby=options.groupby,
+        genes=genes,
+        context=options.context,
+        min_cells=options.min_cells,
+        skip_small=options.skip_small,
+    )
+    networks = gl.tl.infer_networks(
+        maps,
+        top_k=options.top_k,
+        per=options.per,
+        regulators=regulators,
+        symmetrize=not options.directed,
+        apc=options.apc,
+    )
+    notes = (f"data: {options.data.name}", f"model: {model.name}, weights {model.weights_hash[:12]}")
+    write_report(
+        networks,
+        options.out,
+        gene_sets=options.gmt,
+        title=options.data.stem,
+        seed=options.seed,
+        notes=notes,
+        overwrite=options.overwrite,
+    )
+    _say_done(options.out, started)
+
+
+def _models(options: argparse.Namespace) -> None:
+    import json
+
+    from grnlab.backbones import builtin_models
+
+    models = builtin_models()
+    if options.card is not None:
+        if options.card not in models:
+            msg = f"no built-in model is called {options.card!r}; there are {', '.join(models)}."
+            raise ValueError(msg)
+        print((models[options.card] / "README.md").read_text(encoding="utf-8"))
+        return
+    for name, folder in models.items():
+        described = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config, made = described["config"], described["provenance"]
+        size = (folder / "model.safetensors").stat().st_size / 1e6
+        print(
+            f"{name}: {described['architecture']}, {config['n_layers']} layers × {config['n_heads']} heads, "
+            f"{size:.1f} MB, MIT, human; {made['cells_seen']:,} cells seen of {made['data']['n_cells_train']:,}. "
+            f"Card: grnlab models --card {name}"
+        )
+
+
+def _refuse_existing(options: argparse.Namespace) -> None:
+    if options.out.exists() and not options.overwrite:
+        msg = f"{options.out} exists already and is left as it is. Choose another --out, or say --overwrite."
+        raise FileExistsError(msg)
+
+
+def _whole_number(text: str) -> int:
+    if not text.isdigit():
+        msg = f"--genes is {text!r}; give a whole number or 'all'."
+        raise ValueError(msg)
+    return int(text)
+
+
+def _say_done(out: Path, started: float) -> None:
+    print((out / "summary.md").read_text(encoding="utf-8").split("## Files")[0].rstrip())
+    print(f"\nDone in {time.monotonic() - started:.0f} s. Open {out / 'network.html'} in a browser.")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

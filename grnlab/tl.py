@@ -1,0 +1,207 @@
+"""Tools: attention of a model on cells, and networks from it."""
+
+import difflib
+import logging
+from collections.abc import Collection
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from tqdm.auto import tqdm
+
+from grnlab.attention import AttentionMaps, pool_queries_keys
+from grnlab.backbones.base import Backbone
+from grnlab.data.counts import counts_of
+from grnlab.data.select import select_genes
+from grnlab.genes import Alignment, GeneVocab, align
+from grnlab.network.infer import infer_networks
+from grnlab.network.networks import NetworkSet
+
+__all__ = ["attention", "infer_networks", "store_networks"]
+
+logger = logging.getLogger(__name__)
+_NAME_COLUMNS = (
+    "ensembl_id",
+    "gene_ids",
+    "gene_id",
+    "feature_id",
+    "symbol",
+    "gene_symbols",
+    "gene_name",
+    "feature_name",
+)
+
+
+def attention(
+    adata: ad.AnnData,
+    model: Backbone,
+    *,
+    groupby: str | None = None,
+    genes: int | str | Collection[str] = 2_000,
+    layer: str | None = None,
+    context: str = "shared",
+    min_cells: int = 5,
+    skip_small: bool = False,
+) -> AttentionMaps:
+    """Run a model over cells and pool its queries and keys per group of cells.
+
+    Parameters
+    ----------
+    adata
+        Counts. Genes are matched to the model **by name** (symbol, Ensembl id, alias); their order has no effect.
+    model
+        A backbone, see :func:`grnlab.load_model`.
+    groupby
+        Column of ``adata.obs`` whose values are the groups; all cells are one group by default. Cells without a value
+        are left out.
+    genes
+        How many genes to show the model, ``"all"``, or their names (symbols of the model's vocabulary), see
+        :func:`grnlab.data.select.select_genes`.
+    layer
+        Layer that holds the counts; ``X`` by default.
+    context
+        ``"shared"``: every cell is shown all genes, zeros included. ``"expressed"``: the genes it expresses, which is
+        cheaper for many thousands of genes.
+    min_cells
+        Groups with fewer cells are an error, or are left out with `skip_small`.
+    skip_small
+        Leave small groups out with a warning in the log.
+
+    Returns
+    -------
+    Pooled attention. Memory is O(groups · heads · genes · d_head) whatever the number of cells.
+
+    Raises
+    ------
+    ValueError
+        When `adata` holds no counts, its genes are unknown or duplicated or of another species, `groupby` does not
+        exist, or a group is too small. The message says how to mend it.
+
+    Examples
+    --------
+    >>> import grnlab as gl
+    >>> adata = gl.datasets.pbmc68k()[:40]
+    >>> gl.tl.attention(adata, gl.load_model("grnlab-small"), genes=50)
+    AttentionMaps(50 genes, 4 layers × 4 heads; all (40 cells))
+    """
+    counts = counts_of(adata, layer=layer)
+    found = align_genes(adata, model.vocab)
+    logger.info("%s", found.report)
+    groups = _groups(adata, groupby, min_cells=min_cells, skip_small=skip_small)
+    totals = np.asarray(counts.sum(axis=1)).ravel()
+    if (totals == 0).any():
+        msg = (
+            f"{int((totals == 0).sum())} cells have no counts, the first is {adata.obs_names[totals == 0][0]!r}; "
+            "remove them with scanpy.pp.filter_cells(adata, min_counts=1)."
+        )
+        raise ValueError(msg)
+    aligned = counts[:, found.columns]
+    symbols, is_tf = model.vocab.symbols[found.tokens], model.vocab.is_tf[found.tokens]
+    chosen = select_genes(aligned, symbols, is_tf, genes)
+    aligned, tokens = sp.csr_matrix(aligned[:, chosen]), found.tokens[chosen]
+    table = pd.DataFrame(
+        {
+            "token": tokens,
+            "ensembl_id": model.vocab.table["ensembl_id"].to_numpy(dtype=object)[tokens],
+            "is_tf": is_tf[chosen],
+            "name_in_data": adata.var_names.to_numpy(dtype=object)[found.columns[chosen]],
+        },
+        index=pd.Index(symbols[chosen].astype(str), name="gene"),
+    )
+    pooled, expression = {}, {}
+    with tqdm(total=sum(map(len, groups.values())), desc="attention", unit="cell", disable=None) as bar:
+        for name, cells in groups.items():
+            bar.set_postfix_str(name)
+            pooled[name] = pool_queries_keys(
+                model, aligned[cells], tokens, totals[cells], name=name, context=context, on_batch=bar.update
+            )
+            expression[name] = _expression(aligned[cells], totals[cells], table.index)
+    provenance = {
+        "model": model.name,
+        "weights_sha256": getattr(model, "weights_hash", ""),
+        "vocab_sha256": model.vocab.hash,
+        "alignment": str(found.report),
+        "groupby": groupby or "",
+        "cells_per_group": {name: len(cells) for name, cells in groups.items()},
+        "n_genes_shown": len(tokens),
+        "context": context,
+        "readout": "mean queries and keys over the cells of a group",
+        "seed": "none: nothing here is random",
+    }
+    return AttentionMaps(table, pooled, model.attention, expression, provenance)
+
+
+def store_networks(adata: ad.AnnData, networks: NetworkSet) -> None:
+    """Write each network into ``adata.varp["grn_<group>"]``: CSR, row = regulator, column = target.
+
+    Genes of a network that are not in `adata` under the name the network was made from cannot be stored; the names
+    come from the networks' ``name_in_data`` column. A ``/`` in the name of a group becomes ``|``.
+    """
+    place = pd.Series(np.arange(adata.n_vars), index=adata.var_names)
+    for name, network in networks.items():
+        where = place.reindex(network.genes["name_in_data"]).to_numpy()
+        source, target = network.edge_positions()
+        rows, columns = where[source], where[target]
+        keep = ~(np.isnan(rows) | np.isnan(columns))
+        weight = network.edges["weight"].to_numpy()[keep]
+        shape = (adata.n_vars, adata.n_vars)
+        adata.varp[f"grn_{name}".replace("/", "|")] = sp.csr_matrix(
+            (weight, (rows[keep].astype(int), columns[keep].astype(int))), shape
+        )
+    adata.uns["grn"] = {"provenance": str(networks.provenance), "direction": "row=regulator, column=target"}
+
+
+def align_genes(adata: ad.AnnData, vocab: GeneVocab) -> Alignment:
+    """Align by ``var_names``, or by a column of ``adata.var`` that names more than twice as many known genes."""
+    names = adata.var_names.astype(str)
+    known = sum(vocab.token(name) is not None for name in names)
+    for column in _NAME_COLUMNS:
+        if column not in adata.var:
+            continue
+        others = adata.var[column].astype(str)
+        if sum(vocab.token(name) is not None for name in others) > 2 * known:
+            logger.info("gene names are taken from adata.var[%r]", column)
+            return align(others.tolist(), vocab)
+    return align(names.tolist(), vocab)
+
+
+def _groups(adata: ad.AnnData, groupby: str | None, *, min_cells: int, skip_small: bool) -> dict[str, np.ndarray]:
+    if groupby is None:
+        return {"all": np.arange(adata.n_obs)}
+    if groupby not in adata.obs:
+        near = difflib.get_close_matches(groupby, map(str, adata.obs.columns), n=3)
+        msg = f"groupby={groupby!r} is not a column of adata.obs; there are {list(map(str, adata.obs.columns))}" + (
+            f" (did you mean {near[0]!r}?)." if near else "."
+        )
+        raise ValueError(msg)
+    labels = adata.obs[groupby]
+    if labels.isna().any():
+        logger.warning("%d cells have no %s and are left out", int(labels.isna().sum()), groupby)
+    groups = {str(name): np.flatnonzero(labels == name) for name in sorted(labels.dropna().unique(), key=str)}
+    small = {name: len(cells) for name, cells in groups.items() if len(cells) < min_cells}
+    if small and not skip_small:
+        shown = ", ".join(f"{name!r} ({size})" for name, size in list(small.items())[:5])
+        msg = (
+            f"{len(small)} of {len(groups)} groups of {groupby!r} have fewer than {min_cells} cells: {shown}. "
+            "A mean over so few says little. Leave them out with skip_small=True (--skip-small), or lower min_cells "
+            "(--min-cells)."
+        )
+        raise ValueError(msg)
+    if len(small) == len(groups):
+        msg = f"no group of {groupby!r} has min_cells={min_cells} cells; lower min_cells or choose another column."
+        raise ValueError(msg)
+    if small:
+        logger.warning("groups with fewer than %d cells are left out: %s", min_cells, ", ".join(small))
+    return {name: cells for name, cells in groups.items() if name not in small}
+
+
+def _expression(counts: sp.csr_matrix, totals: np.ndarray, names: pd.Index) -> pd.DataFrame:
+    scaled = sp.diags(1e4 / totals) @ counts
+    return pd.DataFrame(
+        {
+            "mean_counts": np.asarray(scaled.mean(axis=0)).ravel(),
+            "fraction_expressed": np.asarray((counts > 0).mean(axis=0)).ravel(),
+        },
+        index=names,
+    )
