@@ -119,6 +119,10 @@ class ScPrint(nn.Module):
             if isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, std=1 / math.sqrt(module.in_features))
                 nn.init.zeros_(module.bias)
+        for encoder in (self.value_encoder, self.depth_encoder):
+            # LayerNorm(w · x) without an offset is the same for every x > 0: spread the offsets over the range of log2
+            # counts, or the model starts blind to values
+            nn.init.normal_(cast("nn.Linear", encoder.mlp[0]).bias, std=3.0)
         nn.init.normal_(self.cell_decoder.cell.weight, std=0.1 / math.sqrt(self.config.d_model))
         nn.init.normal_(self.gene_embedding.weight, std=1.0)
         nn.init.normal_(self.special, std=1.0)

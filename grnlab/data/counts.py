@@ -6,6 +6,7 @@ import scipy.sparse as sp
 
 _CLOSE_TO_INTEGER = 1e-3
 _WORST_RESIDUE = 0.25  # a quarter of a count: half way to an ambiguous rounding
+_LARGEST_LOG = 50  # log1p of 5e21: no scaled count is as large, and expm1 is still finite
 
 
 def check_counts(X: object, *, name: str = "adata.X") -> sp.csr_matrix:
@@ -31,16 +32,18 @@ def check_counts(X: object, *, name: str = "adata.X") -> sp.csr_matrix:
     if X is None:
         msg = f"{name} is empty (None); put the raw counts there, or name the layer that holds them (layer=...)."
         raise ValueError(msg)
-    # csr_matrix copies nothing where the input is CSR already; slices of backed files come as other classes
-    matrix = sp.csr_matrix(X)
+    matrix = _as_csr(X, name)
     if 0 in matrix.shape or matrix.nnz == 0:
         msg = (
             f"{name} has shape {matrix.shape} and {matrix.nnz} non-zero values; there must be cells, genes and counts."
         )
         raise ValueError(msg)
     values = matrix.data
-    if not np.issubdtype(values.dtype, np.number):
-        msg = f"{name} has dtype {values.dtype}; counts must be numbers."
+    if values.dtype.kind not in "iuf":
+        msg = (
+            f"{name} has dtype {values.dtype}; counts must be whole numbers. Detected-or-not values cannot be turned back "
+            "into counts: load the raw counts."
+        )
         raise ValueError(msg)
     if not np.isfinite(values).all():
         where = np.flatnonzero(~np.isfinite(values))[0]
@@ -66,9 +69,13 @@ def check_counts(X: object, *, name: str = "adata.X") -> sp.csr_matrix:
             "cell, gl.pp.recover_counts(adata) gives the counts back."
         )
         raise ValueError(msg)
-    matrix = sp.csr_matrix((np.rint(values).astype(np.float32), matrix.indices, matrix.indptr), shape=matrix.shape)
-    matrix.eliminate_zeros()
-    return matrix
+    # eliminate_zeros works in place: the indices of the caller's matrix must not be touched
+    shares = not (values == 0).any()
+    indices, indptr = (matrix.indices, matrix.indptr) if shares else (matrix.indices.copy(), matrix.indptr.copy())
+    counts = sp.csr_matrix((np.rint(values).astype(np.float32), indices, indptr), shape=matrix.shape)
+    if not shares:
+        counts.eliminate_zeros()
+    return counts
 
 
 def counts_of(adata: ad.AnnData, *, layer: str | None = None) -> sp.csr_matrix:
@@ -119,7 +126,8 @@ def recover_counts(adata: ad.AnnData, *, use_raw: bool = False) -> ad.AnnData:
     Raises
     ------
     ValueError
-        When a value lies more than a quarter of a count from a whole number, so the data were not made in this way.
+        When a value lies more than a quarter of a count from a whole number, so the data were not made in this way;
+        or `use_raw` is set and there is no ``adata.raw``.
 
     Examples
     --------
@@ -128,11 +136,19 @@ def recover_counts(adata: ad.AnnData, *, use_raw: bool = False) -> ad.AnnData:
     >>> recover_counts(logged).X.toarray().astype(int).tolist()
     [[1, 3, 0], [2, 0, 1]]
     """
+    if use_raw and adata.raw is None:
+        msg = "use_raw=True, but adata.raw is None; leave it out to take adata.X."
+        raise ValueError(msg)
     source = adata.raw.to_adata() if use_raw else adata
-    matrix = sp.csr_matrix(source.X, dtype=np.float64, copy=True)
+    matrix = _as_csr(source.X, "adata.X").astype(np.float64, copy=True)
     matrix.eliminate_zeros()
-    if matrix.nnz == 0 or matrix.data.min() < 0:
-        msg = "adata holds no positive values or has negative ones; log1p of scaled counts is positive."
+    if matrix.nnz == 0 or not matrix.data.min() > 0 or not matrix.data.max() < _LARGEST_LOG:
+        seen = f"from {matrix.data.min():.4g} to {matrix.data.max():.4g}" if matrix.nnz else "none but 0"
+        msg = (
+            f"adata holds values that log1p of scaled counts cannot have ({seen}; expected are positive ones below "
+            f"{_LARGEST_LOG}). Use the raw counts of the study; if adata.X is scaled, adata.raw may hold the values "
+            "before scaling (use_raw=True)."
+        )
         raise ValueError(msg)
     matrix.data = np.expm1(matrix.data)
     worst, worst_cell = 0.0, 0
@@ -172,6 +188,23 @@ def sum_duplicate_genes(adata: ad.AnnData) -> ad.AnnData:
     var = adata.var[~adata.var_names.duplicated()].copy()
     var.index = names
     return ad.AnnData(sp.csr_matrix(sp.csr_matrix(adata.X) @ fold), obs=adata.obs.copy(), var=var)
+
+
+def _as_csr(X: object, name: str) -> sp.csr_matrix:
+    """CSR without repeated entries and with sorted indices; shares the memory of `X` where `X` is so already."""
+    if hasattr(X, "to_memory"):  # sparse matrix of a file opened with backed="r"
+        X = X.to_memory()
+    elif not sp.issparse(X):
+        X = np.asarray(X)  # a data set of a backed file, a data frame
+    try:
+        matrix = sp.csr_matrix(X)
+    except (ValueError, TypeError) as error:
+        msg = f"{name} is no matrix of numbers ({error}); counts must be whole numbers, cells × genes."
+        raise ValueError(msg) from error
+    if not matrix.has_canonical_format:
+        matrix = matrix.copy()
+        matrix.sum_duplicates()
+    return matrix
 
 
 def _factorize(names: object) -> tuple[np.ndarray, np.ndarray]:

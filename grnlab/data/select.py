@@ -39,7 +39,10 @@ def select_genes(
             msg = f"genes={genes!r} is unknown; give a number, 'all', or a list of names."
             raise ValueError(msg)
         chosen = seen
-    elif isinstance(genes, int | np.integer):
+    elif isinstance(genes, int | float | np.number):
+        if int(genes) != genes:
+            msg = f"genes={genes!r} is not a whole number; give a number of genes, 'all', or a list of names."
+            raise ValueError(msg)
         chosen = _most_telling(counts, is_tf, cells_with, seen, int(genes))
     else:
         chosen = _named(names, genes)
@@ -81,7 +84,7 @@ def _most_telling(
     adata = ad.AnnData(counts[:, rest].copy())
     sc.pp.normalize_total(adata, target_sum=1e4)
     sc.pp.log1p(adata)
-    sc.pp.highly_variable_genes(adata, n_top_genes=min(n_genes - len(factors), len(rest)), flavor="seurat")
+    sc.pp.highly_variable_genes(adata, flavor="seurat")  # n_top_genes=... fails where no gene varies
     dispersion = adata.var["dispersions_norm"].fillna(-np.inf).to_numpy()
     best = rest[np.argsort(-dispersion, kind="stable")][: n_genes - len(factors)]
     return np.concatenate([factors, best])

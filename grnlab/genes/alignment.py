@@ -157,7 +157,7 @@ def _refuse_duplicates(names: list[str]) -> None:
     if twice:
         msg = (
             f"{len(twice)} gene names occur more than once, for example {sorted(set(twice))[:3]}; each gene needs one "
-            "column. Add the columns of a name up with gl.pp.sum_duplicates(adata) before you go on."
+            "column. Add the columns of a name up with gl.pp.sum_duplicate_genes(adata) before you go on."
         )
         raise ValueError(msg)
 

@@ -131,20 +131,27 @@ class GeneVocab:
         with atomic_file(path, overwrite=overwrite) as temporary:
             # mtime=0 keeps the bytes of a file equal when its content is
             compression = {"method": "gzip", "mtime": 0} if Path(path).suffix == ".gz" else None
-            self.table.to_csv(temporary, sep="\t", index=False, compression=compression)
+            self.table.to_csv(temporary, sep="\t", index=False, lineterminator="\n", compression=compression)
 
     @classmethod
     def load(cls, path: str | Path) -> "GeneVocab":
-        """Read a table written by :meth:`save`."""
+        """Read a table written by :meth:`save`.
+
+        Raises
+        ------
+        ValueError
+            When a column is missing, or the table breaks the rules of the class.
+        """
         compression = "gzip" if Path(path).suffix == ".gz" else None
         dtypes = {name: kind for name, kind in _COLUMNS.items() if name != "is_tf"}
         table = pd.read_csv(path, sep="\t", dtype=dtypes, keep_default_na=False, compression=compression)
-        table["is_tf"] = table["is_tf"].astype(str) == "True"
+        if "is_tf" in table:
+            table["is_tf"] = table["is_tf"].astype(str) == "True"
         return cls(table)
 
     def _text(self) -> str:
         buffer = io.StringIO()
-        self.table.to_csv(buffer, sep="\t", index=False)
+        self.table.to_csv(buffer, sep="\t", index=False, lineterminator="\n")  # the same hash on every system
         return buffer.getvalue()
 
 

@@ -69,7 +69,7 @@ def to_graphml(network: "GeneNetwork", path: str | Path, *, overwrite: bool = Fa
 
 
 def to_decoupler(network: "GeneNetwork") -> pd.DataFrame:
-    """Make the table decoupler takes as ``net``: ``source, target, weight``, the weight times ``sign`` if there is one."""
+    """Make the table decoupler takes as ``net``: ``source, target, weight``, weight times ``sign`` if given."""
     table = network.edges[["source", "target", "weight"]].copy()
     if "sign" in network.edges.columns:
         table["weight"] = table["weight"] * network.edges["sign"]

@@ -142,7 +142,7 @@ class GeneNetwork:
     # --- smaller networks
 
     def neighbourhood(self, gene: str, *, radius: int = 1, max_genes: int | None = None) -> "GeneNetwork":
-        """Cut out the network around a gene: genes up to `radius` steps away in either direction, and all edges among them.
+        """Cut out the network around a gene: genes up to `radius` steps away, either way, and all edges among them.
 
         Parameters
         ----------

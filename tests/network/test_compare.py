@@ -97,7 +97,7 @@ def test_without_edges_fractions_are_nan(empty, blood, build):
     assert np.isnan(one_sided.shared_fraction_a)
     assert one_sided.shared_fraction_b == 0.0
     assert one_sided.edges_shared.columns.tolist() == ["source", "target", "weight_a", "weight_b", "difference"]
-    with pytest.raises(ValueError, match="'empty' .3 genes. and 'blood' .8 genes. share no gene name"):
+    with pytest.raises(ValueError, match=r"'empty' .3 genes. and 'blood' .8 genes. share no gene name"):
         compare(empty, blood)
 
 

@@ -38,7 +38,7 @@ QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCh
 
 
 @st.composite
-def networks(draw, name=NAME.filter(str.strip)):
+def networks(draw):
     genes = draw(st.lists(NAME, min_size=0, max_size=8, unique=True))
     pairs = [(a, b) for a in genes for b in genes if a != b]
     chosen = draw(st.lists(st.sampled_from(pairs), unique=True, max_size=12)) if pairs else []
@@ -67,7 +67,7 @@ def networks(draw, name=NAME.filter(str.strip)):
     provenance = draw(st.dictionaries(TEXT, TEXT | st.integers() | st.floats(allow_nan=False, allow_infinity=False)))
     provenance.pop("direction", None)
     frame = pd.DataFrame({key: value.set_axis(index) for key, value in table.items()}, index=index)
-    return GeneNetwork(pd.DataFrame(edges), frame, name=draw(name), provenance=provenance)
+    return GeneNetwork(pd.DataFrame(edges), frame, name=draw(NAME.filter(str.strip)), provenance=provenance)
 
 
 @QUICK
@@ -180,15 +180,19 @@ def test_every_truncation_is_named(blood, tmp_path):
 
 def test_any_flipped_byte_is_noticed_or_harmless(blood, tmp_path):
     data = bytearray(blood.save(tmp_path / "x.grn").read_bytes())
-    bad = tmp_path / "bad.grn"
+    bad, refusals = tmp_path / "bad.grn", []
     for position in range(0, len(data), 2):
         data[position] ^= 0x55
         bad.write_bytes(data)
-        try:
-            assert GeneNetwork.load(bad).equals(blood)
-        except ValueError as error:
-            assert "bad.grn" in str(error)
         data[position] ^= 0x55
+        try:
+            found = GeneNetwork.load(bad)
+        except ValueError as error:
+            refusals.append(str(error))
+        else:
+            assert found.equals(blood)
+    assert len(refusals) > len(data) / 3
+    assert all("bad.grn" in refusal for refusal in refusals)
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"\x89HDF\r\n\x1a\n" + b"\0" * 100])
@@ -248,9 +252,9 @@ def test_edited_files_are_refused_by_name(blood, tmp_path, changes, words):
 
 def test_a_network_is_no_set_and_a_set_no_network(blood, tmp_path):
     one, many = blood.save(tmp_path / "x.grn"), NetworkSet([blood]).save(tmp_path / "x.grns")
-    with pytest.raises(ValueError, match="read it with GeneNetwork.load"):
+    with pytest.raises(ValueError, match=r"read it with GeneNetwork.load"):
         NetworkSet.load(one)
-    with pytest.raises(ValueError, match="read it with NetworkSet.load"):
+    with pytest.raises(ValueError, match=r"read it with NetworkSet.load"):
         GeneNetwork.load(many)
 
 

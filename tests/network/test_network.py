@@ -15,7 +15,7 @@ def test_regulators_and_targets_follow_the_direction(blood):
 
 @pytest.mark.parametrize("ask", ["regulators", "targets", "neighbourhood"])
 def test_an_unknown_gene_is_answered_with_nearest_names(blood, ask):
-    with pytest.raises(ValueError, match="gene 'CEBPA' is not in network 'blood'.* Nearest names: CEBPB"):
+    with pytest.raises(ValueError, match=r"gene 'CEBPA' is not in network 'blood'.* Nearest names: CEBPB"):
         getattr(blood, ask)("CEBPA")
 
 

@@ -49,7 +49,7 @@ def test_bad_rows_are_named(rows, words):
 
 
 def test_bad_columns_are_named():
-    with pytest.raises(ValueError, match="lacks the column.* weight"):
+    with pytest.raises(ValueError, match=r"lacks the column.* weight"):
         check_edges(pd.DataFrame({"source": ["A"], "target": ["B"]}), GENES)
     with pytest.raises(ValueError, match=r"edges\['weight'\] must hold float"):
         check_edges(edges(("A", "B", "much")), GENES)
@@ -112,7 +112,7 @@ def test_edge_positions_point_into_the_gene_table():
 
 def test_unknown_genes_are_named_with_their_nearest():
     known = pd.Index(["GATA1", "GATA2", "HBB"])
-    with pytest.raises(ValueError, match="'gata-1' is not in here, which has 3 genes. Nearest names: GATA1"):
+    with pytest.raises(ValueError, match=r"'gata-1' is not in here, which has 3 genes. Nearest names: GATA1"):
         check_known(["gata-1"], known, argument="gene", where="here")
     with pytest.raises(ValueError, match="2 of the 3 genes"):
         check_known(["HBB", "x", "y"], known, argument="genes", where="here")

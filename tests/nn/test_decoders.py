@@ -1,0 +1,122 @@
+import numpy as np
+import pytest
+import torch
+from scipy.special import softmax
+
+from grnlab.nn import CellDecoder, ClassDecoder, CountDistribution, ExpressionDecoder
+
+KINDS = ("zinb", "nb", "mse")
+DEPTH = torch.tensor([100.0, 3.0])
+
+
+@pytest.fixture
+def x():
+    return torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def pad():
+    return torch.arange(5) >= torch.tensor([[5], [3]])
+
+
+def decoders(kind, x):
+    torch.manual_seed(1)
+    expression, cell = ExpressionDecoder(8, kind=kind), CellDecoder(8, kind=kind)
+    return {
+        "expression": lambda pad: expression(x, DEPTH, pad_BT=pad),
+        "cell": lambda pad: cell(x, x[:, 0], DEPTH, pad_BT=pad),
+    }
+
+
+@pytest.mark.parametrize("which", ["expression", "cell"])
+@pytest.mark.parametrize("kind", ["zinb", "nb"])
+@pytest.mark.parametrize("padded", [True, False])
+def test_means_share_the_depth(which, kind, padded, x, pad):
+    pad = pad if padded else torch.zeros_like(pad)
+    got = decoders(kind, x)[which](pad if padded else None)
+    torch.testing.assert_close((got.mean_BT * ~pad).sum(-1), DEPTH)
+    assert (got.zero_logit_BT is None) == (kind == "nb")
+    assert got.log_theta_BT.shape == got.log_mean_BT.shape == (2, 5)
+
+
+@pytest.mark.parametrize("which", ["expression", "cell"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_padded_genes_change_no_other_and_pass_no_nan(which, kind, x, pad):
+    x = x.clone().requires_grad_()
+    got = decoders(kind, x)[which](pad)
+    short = decoders(kind, x[1:, :3])[which].__call__  # depth below is of two cells, so rebuild for the short one
+    del short
+    changed = x.detach().clone()
+    changed[pad] = 9.0
+    again = decoders(kind, changed)[which](pad)
+    torch.testing.assert_close(again.log_mean_BT[~pad], got.log_mean_BT[~pad])
+    got.log_mean_BT[~pad].sum().backward()
+    assert torch.isfinite(x.grad).all()
+    assert torch.isfinite(got.log_mean_BT).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_expression_decoder_by_hand(kind, x):
+    torch.manual_seed(1)
+    decoder = ExpressionDecoder(8, kind=kind)
+    got = decoder(x, DEPTH)
+    raw = decoder.mlp(x).detach().numpy()
+    assert raw.shape[-1] == {"zinb": 3, "nb": 2, "mse": 1}[kind]
+    if kind == "mse":
+        np.testing.assert_array_equal(got.log_mean_BT.detach(), raw[..., 0])
+        np.testing.assert_allclose(got.mean_BT.detach(), 2 ** raw[..., 0] - 1, rtol=1e-5)
+        return
+    expected = softmax(raw[..., 0], axis=-1) * DEPTH[:, None].numpy()
+    np.testing.assert_allclose(got.mean_BT.detach(), expected, rtol=1e-5)
+    np.testing.assert_array_equal(got.log_theta_BT.detach(), raw[..., 1])
+    if kind == "zinb":
+        np.testing.assert_array_equal(got.zero_logit_BT.detach(), raw[..., 2])
+
+
+def test_cell_decoder_is_bilinear_in_the_embedding(x):
+    torch.manual_seed(1)
+    decoder = CellDecoder(8, kind="nb")
+    cell = torch.randn(2, 8)
+    got = decoder(x, cell, DEPTH)
+    query = decoder.query(x).detach().numpy()
+    keys = decoder.cell(cell).detach().numpy().reshape(2, 2, 8)  # first the mean, then the dispersion
+    np.testing.assert_allclose(got.log_theta_BT.detach(), np.einsum("btm,bm->bt", query, keys[:, 1]), atol=1e-5)
+    share = softmax(np.einsum("btm,bm->bt", query, keys[:, 0]), axis=-1)
+    np.testing.assert_allclose(got.mean_BT.detach(), share * DEPTH[:, None].numpy(), rtol=1e-4)
+
+
+def test_an_empty_cell_has_a_finite_mean(x):
+    got = ExpressionDecoder(8)(x, torch.zeros(2))
+    assert torch.isfinite(got.log_mean_BT).all()
+    assert got.mean_BT.sum() < 1e-5
+
+
+def test_dispersion_is_capped(x):
+    decoder = ExpressionDecoder(8)
+    torch.nn.init.constant_(decoder.mlp[-1].bias, 1e3)
+    assert decoder(x, DEPTH).log_theta_BT.max() == 15.0
+
+
+def test_half_precision_gives_float32():
+    decoder = ExpressionDecoder(8).to(torch.bfloat16)
+    got = decoder(torch.randn(2, 5, 8, dtype=torch.bfloat16), DEPTH)
+    assert got.log_mean_BT.dtype == got.log_theta_BT.dtype == torch.float32
+
+
+def test_class_decoder(x):
+    torch.manual_seed(0)
+    decoder = ClassDecoder(8, 3)
+    hidden = torch.relu(torch.nn.functional.layer_norm(x[:, 0] @ decoder.mlp[0].weight.T + decoder.mlp[0].bias, (8,)))
+    torch.testing.assert_close(decoder(x[:, 0]), hidden @ decoder.mlp[3].weight.T + decoder.mlp[3].bias)
+
+
+@pytest.mark.parametrize("decoder", [ExpressionDecoder, CellDecoder])
+def test_unknown_kind(decoder):
+    with pytest.raises(ValueError, match="'poisson' is unknown"):
+        decoder(8, kind="poisson")
+
+
+def test_mean_of_counts():
+    log_mean = torch.tensor([[0.0, 2.0]])
+    torch.testing.assert_close(CountDistribution("nb", log_mean).mean_BT, log_mean.exp())
+    assert CountDistribution("mse", log_mean).mean_BT.tolist() == [[0.0, 3.0]]
