@@ -35,7 +35,7 @@ def read(path: str | Path, *, layer: str | None = None) -> ad.AnnData:
         msg = f"{path} does not exist."
         raise FileNotFoundError(msg)
     if path.is_dir():
-        msg = f"{path} is a folder; name an .h5ad file{_h5ad_inside(path)}."
+        msg = f"{path} is a folder; name an .h5ad file."
         raise ValueError(msg)
     if path.stat().st_size == 0:
         msg = f"{path} is an empty file (0 bytes); write or download it again."

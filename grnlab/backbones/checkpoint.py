@@ -5,6 +5,7 @@ head sets · ``genes.tsv.gz`` vocabulary · ``README.md`` model card.
 """
 
 import json
+import zlib
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -104,10 +105,10 @@ def load_model(name: str | Path = "grnlab-small", *, device: str = "cpu") -> ScP
 
     folder = _locate(name)
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = dict(json.loads((folder / "config.json").read_text(encoding="utf-8")))
         weights = load_file(folder / "model.safetensors")
         vocab = GeneVocab.load(folder / "genes.tsv.gz")
-    except (OSError, EOFError, SafetensorError, json.JSONDecodeError) as error:
+    except (OSError, EOFError, SafetensorError, KeyError, TypeError, ValueError, zlib.error) as error:
         msg = f"{folder} is not a complete grnlab checkpoint: {error}"
         raise ValueError(msg) from error
     if config.get("format") != FORMAT or config.get("architecture") != "scprint":
@@ -116,13 +117,16 @@ def load_model(name: str | Path = "grnlab-small", *, device: str = "cpu") -> ScP
             f"version reads format {FORMAT} of 'scprint'."
         )
         raise ValueError(msg)
+    if missing := [key for key in ("name", "config", "vocab_hash", "provenance") if key not in config]:
+        msg = f"{folder / 'config.json'} lacks {missing}; restore the original file."
+        raise ValueError(msg)
     if config["vocab_hash"] != vocab.hash:
         msg = f"{folder / 'genes.tsv.gz'} is not the vocabulary this model was trained with; restore the original file."
         raise ValueError(msg)
-    model = ScPrint(vocab, ScPrintConfig.from_dict(config["config"]), name=config["name"])
     try:
+        model = ScPrint(vocab, ScPrintConfig.from_dict(config["config"]), name=config["name"])
         model.load_state_dict({key: value.float() for key, value in weights.items()})
-    except RuntimeError as error:
+    except (RuntimeError, TypeError, ValueError) as error:
         msg = f"the weights in {folder} do not fit its config.json: {error}"
         raise ValueError(msg) from error
     model.weights_hash = file_hash(folder / "model.safetensors")

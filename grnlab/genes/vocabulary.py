@@ -1,5 +1,6 @@
 """The genes a model knows: one row per token, looked up by symbol, Ensembl id or alias."""
 
+import gzip
 import hashlib
 import io
 from collections.abc import Iterable
@@ -129,9 +130,9 @@ class GeneVocab:
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write the table as a (gzipped, by suffix) tab-separated file."""
         with atomic_file(path, overwrite=overwrite) as temporary:
-            # mtime=0 keeps the bytes of a file equal when its content is
-            compression = {"method": "gzip", "mtime": 0} if Path(path).suffix == ".gz" else None
-            self.table.to_csv(temporary, sep="\t", index=False, lineterminator="\n", compression=compression)
+            content = self._text().encode()
+            # without time and name of the temporary file, equal tables make equal bytes
+            temporary.write_bytes(gzip.compress(content, mtime=0) if Path(path).suffix == ".gz" else content)
 
     @classmethod
     def load(cls, path: str | Path) -> "GeneVocab":

@@ -35,10 +35,11 @@ class HeadSet:
     origin: str = ""
 
     def __post_init__(self) -> None:
-        if self.weights_LH.ndim != 2 or (self.weights_LH < 0).any() or not (self.weights_LH > 0).any():
+        weights = self.weights_LH
+        if weights.ndim != 2 or not weights.isfinite().all() or (weights < 0).any() or not (weights > 0).any():
             msg = (
-                f"head set {self.name!r} needs a weight of at least 0 for each (layer, head) and one above 0; got "
-                f"{self.weights_LH.tolist()}."
+                f"head set {self.name!r} needs a finite weight of at least 0 for each (layer, head) and one above 0; "
+                f"got {weights.tolist()}."
             )
             raise ValueError(msg)
 

@@ -66,10 +66,18 @@ class GenomePosition(nn.Module):
         Genome rank of each gene, int64, shape (n_genes,).
     d_model
         Model dimension, even.
+
+    Raises
+    ------
+    ValueError
+        When `d_model` is odd.
     """
 
     def __init__(self, ranks: np.ndarray, d_model: int) -> None:
         super().__init__()
+        if d_model % 2:
+            msg = f"d_model={d_model} must be even: half of the genome position code is sines, half cosines."
+            raise ValueError(msg)
         self.d_model = d_model
         # rebuilt from the vocabulary, so not part of the weights
         self.register_buffer("ranks_G", torch.as_tensor(ranks, dtype=torch.float32), persistent=False)

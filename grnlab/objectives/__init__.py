@@ -30,7 +30,7 @@ def build_objectives(specs: Sequence[str | Mapping[str, Any]]) -> list[Objective
     objectives = []
     for spec in specs:
         options = {"name": spec} if isinstance(spec, str) else dict(spec)
-        name = options.pop("name")
+        name = options.pop("name", None)
         if name not in REGISTRY:
             msg = f"objective {name!r} is unknown; choose among {sorted(REGISTRY)}."
             raise ValueError(msg)

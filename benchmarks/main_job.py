@@ -1,0 +1,243 @@
+"""What the main job costs: import, demo, inference beside the published scprint package, genome-wide top edges.
+
+``python benchmarks/main_job.py [--quick] [--peer-python PATH] [--json FILE]`` prints a Markdown table and a row of JSON
+per case; the exit status is 1 when a case fails or a target is missed. Each case runs in a fresh process, whose wall
+time, CPU time (user and system, all its threads) and peak resident memory are read from the operating system.
+"""
+
+import argparse
+import datetime as dt
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+# This process imports nothing but the standard library: a child's peak memory counts that of its parent at the fork.
+
+HERE = Path(__file__).parent
+SMALL = {"n_layers": 4, "d_model": 128, "n_heads": 2}  # the published scPRINT small
+SHAPES = {"8 heads, d 64": (4, 2, 64), "16 heads, d 32": (4, 4, 32)}  # layers, heads a layer, d_head
+RECORDED_PEER = 0.5  # CPU-s per cell: 128 CPU-s for 256 cells × 2,000 genes, scprint 2.3.8, the same model size
+
+
+@dataclass
+class Row:
+    """One line of the table."""
+
+    case: str
+    wall_s: float | None = None
+    cpu_s: float | None = None
+    peak_gb: float | None = None
+    result: str = ""
+    target: str = ""
+    met: bool | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Run:
+    """What a process cost and said."""
+
+    status: int
+    wall_s: float
+    cpu_s: float
+    peak_gb: float
+    output: str
+    errors: str
+
+    def row(self, case: str, **values: Any) -> Row:
+        """Row with the cost of this process; one of a process that failed says so."""
+        if self.status != 0:
+            last = (self.errors.strip().splitlines() or ["no message"])[-1]
+            return Row(case, self.wall_s, self.cpu_s, self.peak_gb, f"failed: {last}", values.get("target", ""), False)
+        return Row(case, self.wall_s, self.cpu_s, self.peak_gb, **values)
+
+    @property
+    def said(self) -> dict[str, Any]:
+        """The line of JSON a case prints last; empty when it failed."""
+        return json.loads(self.output.strip().splitlines()[-1]) if self.status == 0 else {}
+
+
+def measure(command: Sequence[str], *, threads: int) -> Run:
+    """Run a command and read its resources."""
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        started = time.perf_counter()
+        process = subprocess.Popen(command, stdout=out, stderr=err, env=environment)
+        _, status, usage = os.wait4(process.pid, 0)  # the usage of this child alone, unlike RUSAGE_CHILDREN
+        wall = time.perf_counter() - started
+        process.returncode = os.waitstatus_to_exitcode(status)
+        out.seek(0)
+        err.seek(0)
+        unit = 1 if sys.platform == "darwin" else 1024
+        return Run(
+            status=process.returncode,
+            wall_s=wall,
+            cpu_s=usage.ru_utime + usage.ru_stime,
+            peak_gb=usage.ru_maxrss * unit / 1e9,
+            output=out.read().decode(errors="replace"),
+            errors=err.read().decode(errors="replace"),
+        )
+
+
+def run_case(name: str, *, threads: int = 1, **parameters: Any) -> Run:
+    """Run one of :mod:`cases`."""
+    return measure([sys.executable, str(HERE / "cases.py"), name, json.dumps(parameters)], threads=threads)
+
+
+def import_rows() -> list[Row]:
+    """Import time, median of five fresh processes."""
+    runs = [run_case("import_package") for _ in range(5)]
+    first = runs[0].row("import grnlab", target="< 1.5 s, no heavy module")
+    if all(run.status == 0 for run in runs):
+        seconds = statistics.median(run.said["import_s"] for run in runs)
+        heavy = runs[0].said["heavy"]
+        first.result = f"{seconds:.3f} s; heavy modules: {', '.join(heavy) or 'none'}"
+        first.met = seconds < 1.5 and not heavy
+        first.details = {"import_s": [run.said["import_s"] for run in runs], "heavy": heavy}
+    verbs = run_case("import_tools")
+    second = verbs.row("import its verbs (gl.io, pp, tl, pl: torch and scanpy)")
+    if verbs.status == 0:
+        second.result = f"{verbs.said['import_s']:.2f} s"
+    return [first, second]
+
+
+def demo_row(folder: Path, models: Sequence[str], *, threads: int) -> Row:
+    """``grnlab demo``, from the start of the process to its end."""
+    case, target = f"grnlab demo, {threads} threads", "≤ 90 s, ≤ 2.5 GB"
+    if "grnlab-small" not in models:
+        return Row(case, result="not run: the model grnlab-small is missing", target=target)
+    run = measure([sys.executable, "-m", "grnlab.cli", "demo", "--out", str(folder / "demo")], threads=threads)
+    row = run.row(case, target=target)
+    if run.status == 0:
+        row.result = f"{run.wall_s:.1f} s, {run.peak_gb:.2f} GB"
+        row.met = run.wall_s <= 90 and run.peak_gb <= 2.5
+    return row
+
+
+def infer_rows(folder: Path, n_cells: int, n_genes: int, *, peer_python: str | None, seed: int) -> list[Row]:
+    """Cells through attention and network inference, beside the published package."""
+    path = str(folder / "counts.npz")
+    made = run_case("counts", path=path, n_cells=n_cells, n_genes=n_genes, seed=seed)
+    if made.status != 0:
+        return [made.row("synthetic counts")]
+    work = {"path": path, **SMALL, "top_k": 10, "seed": seed}
+    size = f"{n_cells:,} cells × {n_genes:,} genes, {SMALL['n_layers']} layers, d {SMALL['d_model']}, 1 thread"
+    ours = run_case("infer", **work)
+    row = ours.row(f"infer: {size}", target="≤ 1/5 of the peer's CPU-s per cell", details={**made.said, **ours.said})
+    rows = [row]
+    peer, label = RECORDED_PEER, "recorded, not measured here"
+    if peer_python is not None:
+        theirs = measure([peer_python, str(HERE / "peers" / "scprint_embed.py"), json.dumps(work)], threads=1)
+        rows.append(theirs.row(f"peer scprint: {size}", details=theirs.said))
+        if theirs.status == 0:
+            peer, label = theirs.said["cpu_s_per_cell"], "measured in this run"
+            rows[-1].result = f"{peer:.4f} CPU-s per cell (scprint {theirs.said['scprint']}, {theirs.said['settings']})"
+        else:
+            rows[-1].details = {"stderr": theirs.errors[-2_000:]}
+    if ours.status == 0:
+        cost = ours.said["cpu_s_per_cell"]
+        row.result = f"{cost:.4f} CPU-s per cell; peer {peer:.3f} ({label}): 1/{peer / cost:.1f}"
+        row.met = cost <= peer / 5
+    return rows
+
+
+def genome_rows(n_genes: int, n_naive: int, *, n_edges: int, seed: int) -> list[Row]:
+    """Top edges of every gene, all heads; and against the whole map in memory, at a size where that fits."""
+    rows = []
+    for shape, (n_layers, n_heads, d_head) in SHAPES.items():
+        for symmetrize in (False, True):
+            work = {
+                "n_layers": n_layers,
+                "n_heads": n_heads,
+                "d_head": d_head,
+                "n_edges": n_edges,
+                "symmetrize": symmetrize,
+                "seed": seed,
+            }
+            kind = f"{shape}{', symmetrised' if symmetrize else ''}"
+            run = run_case("top_edges", n_genes=n_genes, **work)
+            row = run.row(f"top {n_edges} of {n_genes:,} genes, {kind}", target="≤ 4 GB", details=run.said)
+            if run.status == 0:
+                row.result = f"{run.said['op_cpu_s']:.1f} CPU-s, {run.peak_gb:.2f} GB"
+                row.met = run.peak_gb <= 4.0
+            rows += [row, _naive_row(kind, n_naive, work)]
+    return rows
+
+
+def _naive_row(kind: str, n_genes: int, work: dict[str, Any]) -> Row:
+    ours, naive = (run_case(name, n_genes=n_genes, **work) for name in ("top_edges", "top_edges_naive"))
+    row = naive.row(f"naive: dense loop over heads, {n_genes:,} genes, {kind}")
+    if ours.status == 0 and naive.status == 0:
+        cost, theirs = ours.said["op_cpu_s"], naive.said["op_cpu_s"]
+        gap = abs(ours.said["sum"] - naive.said["sum"]) / naive.said["sum"]
+        row.result = (
+            f"naive {theirs:.2f} CPU-s, {naive.peak_gb:.2f} GB; ours {cost:.2f} CPU-s, {ours.peak_gb:.2f} GB: "
+            f"{theirs / cost:.1f} × the CPU-s; sums of weights differ by {gap:.0e}"
+        )
+        row.details = {"ours": {**ours.said, "peak_gb": ours.peak_gb}, "naive": naive.said}
+    return row
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Markdown table."""
+    lines = ["| case | wall s | CPU-s | peak GB | result | target | met |", "|---|---|---|---|---|---|---|"]
+    for row in rows:
+        numbers = ["" if value is None else f"{value:.2f}" for value in (row.wall_s, row.cpu_s, row.peak_gb)]
+        met = {True: "yes", False: "no", None: ""}[row.met]
+        lines.append("| " + " | ".join([row.case, *numbers, row.result.replace("|", "/"), row.target, met]) + " |")
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run all cases."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="128 cells, 4,000 genes instead of 1,024 and 20,000")
+    parser.add_argument(
+        "--peer-python", metavar="PATH", help="Python that has scprint 2.3.8, see README.md; it runs in the same job"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write conditions and rows there too")
+    parser.add_argument("--seed", type=int, default=0, help="of counts, weights, queries and keys (%(default)s)")
+    options = parser.parse_args(arguments)
+
+    n_cells, n_wide, n_naive = (128, 4_000, 2_000) if options.quick else (1_024, 20_000, 5_000)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = min(2, cores)
+    about = run_case("conditions", threads=threads)
+    if about.status != 0:
+        sys.stderr.write(about.errors)
+        return 1
+    conditions = {
+        "date": dt.datetime.now(dt.UTC).date().isoformat(),
+        "cores": cores,
+        "load_at_start": round(os.getloadavg()[0], 2),
+        **about.said,
+        "threads": f"{threads} in demo, 1 elsewhere",
+        "seed": options.seed,
+        "quick": options.quick,
+    }
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        rows = import_rows()
+        rows.append(demo_row(folder, about.said["builtin_models"], threads=threads))
+        rows += infer_rows(folder, n_cells, 2_000, peer_python=options.peer_python, seed=options.seed)
+        rows += genome_rows(n_wide, n_naive, n_edges=50, seed=options.seed)
+    print("Conditions: " + ", ".join(f"{name} {value}" for name, value in conditions.items()) + "\n")
+    print(table(rows) + "\n")
+    for row in rows:
+        print(json.dumps(asdict(row), ensure_ascii=False))
+    if options.json is not None:
+        text = json.dumps({"conditions": conditions, "rows": [asdict(row) for row in rows]}, indent=1)
+        options.json.write_text(text + "\n", encoding="utf-8")
+    return int(any(row.met is False for row in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,93 @@
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+
+from grnlab.evaluate import BASELINES, mean_expression, pearson, ridge_partial_correlation
+from grnlab.evaluate.baselines import log_normalise, spearman
+
+REGULATORS, TARGETS = np.array([4, 0]), np.array([1, 2, 3, 4])
+
+
+@pytest.fixture
+def expression():
+    rng = np.random.default_rng(0)
+    mixing = rng.normal(size=(6, 6))
+    return np.round(np.exp(rng.normal(size=(80, 6)) @ mixing * 0.3), 1)  # with ties
+
+
+def test_log_normalise():
+    counts = np.array([[1, 3], [0, 0], [0, 20]])
+    expected = np.log1p([[2_500, 7_500], [0, 0], [0, 10_000]])
+    np.testing.assert_allclose(log_normalise(counts), expected)
+    np.testing.assert_allclose(log_normalise(counts, target=4)[0], np.log1p([1, 3]))
+
+
+def test_pearson_equals_numpy(expression):
+    expected = np.abs(np.corrcoef(expression.T))[np.ix_(REGULATORS, TARGETS)]
+    np.testing.assert_allclose(pearson(expression, REGULATORS, TARGETS), expected)
+
+
+def test_spearman_equals_scipy(expression):
+    expected = np.abs(spearmanr(expression).statistic)[np.ix_(REGULATORS, TARGETS)]
+    np.testing.assert_allclose(spearman(expression, REGULATORS, TARGETS), expected)
+
+
+def test_partial_correlation_without_ridge_is_the_correlation_of_residuals(expression):
+    got = ridge_partial_correlation(expression, np.array([4, 0]), np.array([1, 2]), ridge=1e-10)
+    for row, regulator in enumerate((4, 0)):
+        for column, target in enumerate((1, 2)):
+            others = np.delete(np.arange(6), [regulator, target])
+            design = np.column_stack([np.ones(80), expression[:, others]])
+            pair = expression[:, [regulator, target]]
+            residuals = pair - design @ np.linalg.lstsq(design, pair, rcond=None)[0]
+            assert got[row, column] == pytest.approx(abs(np.corrcoef(residuals.T)[0, 1]), rel=1e-6)
+
+
+def test_ridge_pulls_to_zero_and_stays_defined_with_few_cells(expression):
+    strong = ridge_partial_correlation(expression, REGULATORS, TARGETS[:3], ridge=1e6)
+    assert strong.max() < 1e-5
+    few = ridge_partial_correlation(expression[:3], REGULATORS, TARGETS)
+    assert np.isfinite(few).all()
+
+
+def test_a_chain_is_direct_only_to_partial_correlation():
+    rng = np.random.default_rng(1)
+    first = rng.normal(size=5_000)
+    middle = first + 0.5 * rng.normal(size=5_000)
+    chain = np.column_stack([first, middle, middle + 0.5 * rng.normal(size=5_000)])
+    ends = (np.array([0]), np.array([2]))
+    assert pearson(chain, *ends).item() > 0.7
+    assert ridge_partial_correlation(chain, *ends, ridge=1e-6).item() < 0.05
+
+
+def test_mean_expression(expression):
+    mean = expression.mean(axis=0)
+    got = mean_expression(expression, REGULATORS, TARGETS)
+    assert got[0, 2] == pytest.approx(mean[4] * mean[3])
+    assert got[1, 0] == pytest.approx(mean[0] * mean[1])
+
+
+@pytest.mark.parametrize("name", list(BASELINES))
+def test_shapes_and_signs(name, expression):
+    got = BASELINES[name](expression, REGULATORS, TARGETS)
+    assert got.shape == (2, 4)
+    assert np.isfinite(got).all()
+    assert (got >= 0).all()
+
+
+@pytest.mark.parametrize("name", ["pearson", "spearman", "ridge_partial_correlation"])
+def test_the_sign_of_a_regulator_does_not_matter(name, expression):
+    flipped = expression * np.where(np.arange(6) == 4, -1, 1)
+    got = BASELINES[name](flipped, REGULATORS, TARGETS)
+    np.testing.assert_allclose(got, BASELINES[name](expression, REGULATORS, TARGETS))
+
+
+@pytest.mark.parametrize("name", ["pearson", "spearman", "ridge_partial_correlation"])
+@pytest.mark.parametrize("value", [0.0, 0.1, 1.7, 1e6 + 0.1, 3.3333333])
+@pytest.mark.parametrize("n_cells", [3, 7, 49, 80])
+def test_a_gene_that_does_not_vary_scores_zero(name, value, n_cells, expression):
+    expression = expression[:n_cells].copy()
+    expression[:, 4] = value
+    got = BASELINES[name](expression, REGULATORS, TARGETS)
+    assert (got[0, :3] == 0).all()
+    assert (got[1, 3] == 0).all()
