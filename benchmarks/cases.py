@@ -81,7 +81,9 @@ def counts(path: str, *, n_cells: int, n_genes: int, seed: int) -> dict[str, Any
     return {"fraction_expressed": float((values > 0).mean()), "median_depth": float(np.median(values.sum(axis=1)))}
 
 
-def infer(path: str, *, n_layers: int, d_model: int, n_heads: int, top_k: int, seed: int) -> dict[str, Any]:
+def infer(
+    path: str, *, n_layers: int, d_model: int, n_heads: int, top_k: int, seed: int, context: str = "shared"
+) -> dict[str, Any]:
     """Counts → attention → network, the way a user does it, with random weights over a synthetic vocabulary."""
     import anndata as ad
     import numpy as np
@@ -111,7 +113,7 @@ def infer(path: str, *, n_layers: int, d_model: int, n_heads: int, top_k: int, s
     ).eval()
     adata = ad.AnnData(matrix, var=pd.DataFrame(index=names))
     started = time.process_time()
-    maps = attention(adata, model, genes="all", context="shared")
+    maps = attention(adata, model, genes="all", context=context)
     attended = time.process_time()
     networks = infer_networks(maps, top_k=top_k, regulators="all", min_fraction=0.0)
     return {

@@ -21,21 +21,24 @@ def atomic_file(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
     """
     path = Path(path)
     _refuse_existing(path, overwrite=overwrite)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.chmod(0o666 & ~_umask())  # mkstemp makes private files; a result is an ordinary one
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with _parent(path):
+        handle, name = tempfile.mkstemp(prefix=_hidden(path), suffix=".partial", dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            temporary.chmod(0o666 & ~_umask())  # mkstemp makes private files; a result is an ordinary one
+            _refuse_existing(path, overwrite=overwrite)  # another process may have been faster
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def atomic_directory(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
     """Give a temporary folder beside `path`; it takes the final name only when the block succeeds.
+
+    With `overwrite`, an older folder keeps its name until then, and gets it back when the exchange fails.
 
     Raises
     ------
@@ -44,24 +47,65 @@ def atomic_directory(path: str | Path, *, overwrite: bool = False) -> Iterator[P
     """
     path = Path(path).absolute()
     _refuse_existing(path, overwrite=overwrite)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
+    with _parent(path):
+        temporary = Path(tempfile.mkdtemp(prefix=_hidden(path), suffix=".partial", dir=path.parent))
+        try:
+            yield temporary
+            temporary.chmod(0o777 & ~_umask())
+            _refuse_existing(path, overwrite=overwrite)  # another process may have been faster
+            _exchange(temporary, path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _exchange(temporary: Path, path: Path) -> None:
+    if not _taken(path):
+        temporary.rename(path)
+        return
+    retired = temporary.with_suffix(".old")
+    path.rename(retired)
     try:
-        yield temporary
-        temporary.chmod(0o777 & ~_umask())
-        if path.exists():
-            retired = temporary.with_suffix(".old")
-            path.rename(retired)
-            temporary.rename(path)
-            shutil.rmtree(retired) if retired.is_dir() else retired.unlink()
-        else:
-            temporary.rename(path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.rename(path)
+    except BaseException:
+        retired.rename(path)
+        raise
+    if retired.is_dir() and not retired.is_symlink():
+        shutil.rmtree(retired)
+    else:
+        retired.unlink()
+
+
+@contextlib.contextmanager
+def _parent(path: Path) -> Iterator[None]:
+    """Make the folders above `path`; take those away again when the block fails."""
+    made = []
+    folder = path.parent
+    while not folder.exists():
+        made.append(folder)
+        folder = folder.parent
+    if not folder.is_dir():
+        msg = f"{path} cannot be written: {folder} is a file, not a folder. Choose another place."
+        raise NotADirectoryError(msg)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        for folder in made:
+            with contextlib.suppress(OSError):  # somebody else put something there meanwhile
+                folder.rmdir()
+        raise
+
+
+def _hidden(path: Path) -> str:
+    return f".{path.name[:40]}."  # with prefix and suffix a long name would be too long for the file system
+
+
+def _taken(path: Path) -> bool:
+    return path.exists() or path.is_symlink()  # a link to nowhere exists too
 
 
 def _refuse_existing(path: Path, *, overwrite: bool) -> None:
-    if path.exists() and not overwrite:
+    if _taken(path) and not overwrite:
         msg = f"{path} exists already and is left as it is. Choose another name, or pass overwrite=True (--overwrite)."
         raise FileExistsError(msg)
 

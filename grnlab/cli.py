@@ -1,16 +1,46 @@
 """The command line: ``grnlab demo``, ``grnlab infer``, ``grnlab models``."""
 
 import argparse
+import difflib
+import io
 import logging
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from grnlab.attention import AttentionMaps
+    from grnlab.genes import GeneVocab
 
 from grnlab._version import __version__
 
 logger = logging.getLogger(__name__)
 
+_HELP = """
+Examples
+--------
+  grnlab demo --out demo
+  grnlab infer blood.h5ad --groupby cell_type --out networks
+  grnlab infer --help
+"""
+_DEMO_HELP = """
+Examples
+--------
+  grnlab demo
+  grnlab demo --out blood_networks --seed 1
+
+Needs no data and no network access. Afterwards open network.html in the folder written.
+"""
+_MODELS_HELP = """
+Examples
+--------
+  grnlab models
+  grnlab models --card grnlab-small
+
+The card says what a model was trained on, and what it is and is not good for.
+"""
 _INFER_HELP = """
 Examples
 --------
@@ -26,6 +56,9 @@ under its name before all of it is there, and an existing folder is kept unless 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status (0 well, 2 bad input)."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that cannot show a sign must not fail a finished run
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO if options.verbose else logging.WARNING, format="%(levelname)s %(message)s")
     try:
@@ -43,7 +76,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="grnlab",
         description="Gene networks from the attention of single-cell transformers.",
-        epilog="Start with:  grnlab demo --out demo",
+        epilog=_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"grnlab {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -52,6 +86,8 @@ def _parser() -> argparse.ArgumentParser:
         "demo",
         help="networks of 700 real blood cells, in about a minute",
         description="Infer networks of the 10 cell types of 700 blood cells that come with scanpy.",
+        epilog=_DEMO_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     demo.add_argument("--out", type=Path, default=Path("grnlab_demo"), help="folder to write (default: %(default)s)")
     demo.set_defaults(run=_demo)
@@ -68,16 +104,18 @@ def _parser() -> argparse.ArgumentParser:
     infer.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
     infer.add_argument("--model", default="grnlab-small", help="built-in name or checkpoint folder (%(default)s)")
     infer.add_argument("--layer", help="layer that holds the counts (default: X)")
-    infer.add_argument("--genes", default="2000", help="how many genes to show the model, or 'all' (%(default)s)")
+    infer.add_argument(
+        "--genes", type=_gene_number, default=2000, help="how many genes to show the model, or 'all' (%(default)s)"
+    )
     infer.add_argument(
         "--context",
         choices=("shared", "expressed"),
         default="shared",
         help="show every cell all genes, or only those it expresses (%(default)s)",
     )
-    infer.add_argument("--min-cells", type=int, default=5, help="smallest group (%(default)s)")
+    infer.add_argument("--min-cells", type=_at_least_one, default=5, help="smallest group (%(default)s)")
     infer.add_argument("--skip-small", action="store_true", help="leave smaller groups out instead of stopping")
-    infer.add_argument("--top-k", type=int, default=10, help="edges kept per gene (%(default)s)")
+    infer.add_argument("--top-k", type=_at_least_one, default=10, help="edges kept per gene (%(default)s)")
     infer.add_argument("--per", choices=("target", "regulator"), default="target", help="whose edges (%(default)s)")
     infer.add_argument(
         "--regulators", default="tf", help="'tf', 'all', or a text file with one gene per line (%(default)s)"
@@ -87,11 +125,17 @@ def _parser() -> argparse.ArgumentParser:
     infer.add_argument("--gmt", type=Path, help="gene sets to test communities against (default: bundled sets)")
     infer.set_defaults(run=_infer)
 
-    models = commands.add_parser("models", help="list the built-in models", description="List the built-in models.")
+    models = commands.add_parser(
+        "models",
+        help="list the built-in models",
+        description="List the built-in models.",
+        epilog=_MODELS_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     models.add_argument("--card", metavar="NAME", help="print the model card of one")
     models.set_defaults(run=_models)
     for command in (demo, infer):
-        command.add_argument("--seed", type=int, default=0, help="of communities and layout (%(default)s)")
+        command.add_argument("--seed", type=_whole_number, default=0, help="of communities and layout (%(default)s)")
         command.add_argument("--overwrite", action="store_true", help="replace an existing folder")
     for command in (demo, infer, models):
         command.add_argument("-v", "--verbose", action="store_true", help="say what happens")
@@ -100,9 +144,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _demo(options: argparse.Namespace) -> None:
     import grnlab as gl
-    from grnlab.report import residue_note, write_report
+    from grnlab.report import check_out, residue_note, write_report
 
-    _refuse_existing(options)
+    check_out(options.out, overwrite=options.overwrite)
     started = time.monotonic()
     adata = gl.datasets.pbmc68k()
     maps = gl.tl.attention(adata, gl.load_model("grnlab-small"), groupby="cell_type")
@@ -120,29 +164,30 @@ def _demo(options: argparse.Namespace) -> None:
 
 def _infer(options: argparse.Namespace) -> None:
     import grnlab as gl
-    from grnlab.report import write_report
+    from grnlab.report import check_out, write_report
 
-    _refuse_existing(options)
-    genes = options.genes if options.genes == "all" else _whole_number(options.genes)
-    regulators = options.regulators
-    if regulators not in ("tf", "all"):
-        regulators = Path(regulators).read_text(encoding="utf-8").split()
+    check_out(options.out, overwrite=options.overwrite)
     if options.gmt is not None:
         from grnlab.network import read_gmt
 
         read_gmt(options.gmt)  # a malformed file is told now, not after the work
     started = time.monotonic()
     model = gl.load_model(options.model)
+    regulators = options.regulators
+    if regulators not in ("tf", "all"):
+        regulators = _read_regulators(Path(regulators), model.vocab)
     adata = gl.io.read(options.data, layer=options.layer)
     maps = gl.tl.attention(
         adata,
         model,
         groupby=options.groupby,
-        genes=genes,
+        genes=options.genes,
         context=options.context,
         min_cells=options.min_cells,
         skip_small=options.skip_small,
     )
+    if not isinstance(regulators, str):
+        regulators = _shown(regulators, maps)
     networks = gl.tl.infer_networks(
         maps,
         top_k=options.top_k,
@@ -187,16 +232,67 @@ def _models(options: argparse.Namespace) -> None:
         )
 
 
-def _refuse_existing(options: argparse.Namespace) -> None:
-    if options.out.exists() and not options.overwrite:
-        msg = f"{options.out} exists already and is left as it is. Choose another --out, or say --overwrite."
-        raise FileExistsError(msg)
+def _read_regulators(path: Path, vocab: "GeneVocab") -> list[str]:
+    """Symbols of the genes named in a file, checked before the work starts."""
+    if not path.is_file():
+        msg = (
+            f"--regulators is {str(path)!r}, which is no file; give 'tf', 'all', or a text file with one gene per line."
+        )
+        raise ValueError(msg)
+    try:
+        names = path.read_text(encoding="utf-8-sig").split()
+    except UnicodeDecodeError as error:
+        msg = f"--regulators {path} is not a text file ({error}); give one gene per line."
+        raise ValueError(msg) from error
+    if not names:
+        msg = f"--regulators {path} holds no gene; give one per line."
+        raise ValueError(msg)
+    unknown = [name for name in names if vocab.token(name) is None]
+    if unknown:
+        near = difflib.get_close_matches(unknown[0], vocab.by_symbol, n=3)
+        msg = (
+            f"--regulators {path}: {len(unknown)} of {len(names)} genes are unknown to the model, the first is "
+            f"{unknown[0]!r} (nearest names: {', '.join(near) or 'none'}). Correct them or take them out."
+        )
+        raise ValueError(msg)
+    return sorted({str(vocab.symbols[vocab.token(name)]) for name in names})
+
+
+def _shown(regulators: list[str], maps: "AttentionMaps") -> list[str]:
+    shown = [name for name in regulators if name in maps.genes.index]
+    if not shown:
+        msg = (
+            f"--regulators: none of the {len(regulators)} genes is among the {len(maps.genes):,} shown to the model; "
+            "show more with --genes."
+        )
+        raise ValueError(msg)
+    if len(shown) < len(regulators):
+        logger.warning(
+            "%d of %d --regulators are not among the genes shown", len(regulators) - len(shown), len(regulators)
+        )
+    return shown
 
 
 def _whole_number(text: str) -> int:
-    if not text.isdigit():
-        msg = f"--genes is {text!r}; give a whole number or 'all'."
-        raise ValueError(msg)
+    if not (text.isascii() and text.isdecimal()):
+        msg = f"{text!r} is not a whole number of at least 0"
+        raise argparse.ArgumentTypeError(msg)
+    return int(text)
+
+
+def _at_least_one(text: str) -> int:
+    if _whole_number(text) < 1:
+        msg = f"{text!r} must be at least 1"
+        raise argparse.ArgumentTypeError(msg)
+    return int(text)
+
+
+def _gene_number(text: str) -> int | str:
+    if text == "all":
+        return text
+    if not (text.isascii() and text.isdecimal()) or int(text) < 2:
+        msg = f"{text!r} is neither a whole number of at least 2 nor 'all'"
+        raise argparse.ArgumentTypeError(msg)
     return int(text)
 
 

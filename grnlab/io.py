@@ -28,7 +28,7 @@ def read(path: str | Path, *, layer: str | None = None) -> ad.AnnData:
     FileNotFoundError
         When there is no such file.
     ValueError
-        When the file is not a readable h5ad (empty, truncated, another format), or does not hold counts.
+        When the file is not a readable h5ad (a folder, empty, truncated, another format), or does not hold counts.
     """
     path = Path(path)
     if not path.exists():
@@ -42,7 +42,7 @@ def read(path: str | Path, *, layer: str | None = None) -> ad.AnnData:
         raise ValueError(msg)
     try:
         adata = ad.read_h5ad(path)
-    except (OSError, KeyError, TypeError, AttributeError, RuntimeError, ad.io.AnnDataReadError) as error:
+    except (OSError, LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         msg = (
             f"{path} ({path.stat().st_size:,} bytes) cannot be read as h5ad: {error}. The file is truncated or of "
             "another format; download or write it again (adata.write_h5ad)."

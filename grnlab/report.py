@@ -1,6 +1,7 @@
 """What a run leaves behind: the page, the networks, tables and a summary, in one folder that is whole or not there."""
 
 import logging
+import os
 from pathlib import Path
 
 import anndata as ad
@@ -11,6 +12,7 @@ from grnlab.network import NetworkSet
 from grnlab.viz import write_page
 
 logger = logging.getLogger(__name__)
+_PARTS = frozenset({"network.html", "networks.grns", "tables", "enrichment.tsv", "summary.md"})
 _READ_ME = """
 ## Files
 
@@ -60,23 +62,67 @@ def write_report(
     Raises
     ------
     FileExistsError
-        When `out` exists and `overwrite` is False.
+        When `out` exists and `overwrite` is False, or it holds something that no report wrote.
     """
+    check_out(out, overwrite=overwrite)
     with atomic_directory(out, overwrite=overwrite) as folder:
-        enrichment = pd.concat(
-            [
-                network.enrich(gene_sets=gene_sets).rename(columns={"group": "community"}).assign(group=name)
-                for name, network in networks.items()
-            ],
-            ignore_index=True,
-        )
-        enrichment.insert(0, "group", enrichment.pop("group"))
+        enrichment, untested = _enrichment(networks, gene_sets)
         networks.save(folder / "networks.grns")
         networks.write_tables(folder / "tables")
         enrichment.to_csv(folder / "enrichment.tsv", sep="\t", index=False)
         write_page(networks, folder / "network.html", title=title or None, seed=seed)
-        (folder / "summary.md").write_text(summary_text(networks, enrichment, title, notes), encoding="utf-8")
+        (folder / "summary.md").write_text(
+            summary_text(networks, enrichment, title, (*notes, *untested)), encoding="utf-8"
+        )
     return Path(out)
+
+
+def _enrichment(networks: NetworkSet, gene_sets: str | Path | None) -> tuple[pd.DataFrame, list[str]]:
+    """Enrichment of the communities of every group, and notes on groups that no gene set speaks of."""
+    tables, notes = [], []
+    for name, network in networks.items():
+        try:
+            table = network.enrich(gene_sets=gene_sets)
+        except ValueError as error:  # networks must not be lost because gene sets do not fit them
+            logger.warning("no gene set was tested for %s: %s", name, error)
+            notes.append(f"no gene set was tested for {_cell(name)}: {error}")
+            table = network.enrich({})
+        tables.append(table.rename(columns={"group": "community"}).assign(group=name))
+    found = [table for table in tables if len(table)] or tables[:1]
+    enrichment = pd.concat(found, ignore_index=True)
+    enrichment.insert(0, "group", enrichment.pop("group"))
+    return enrichment, notes
+
+
+def check_out(out: str | Path, *, overwrite: bool = False) -> None:
+    """Refuse, before any work, a folder that could not be written or whose replacement would lose other files.
+
+    Raises
+    ------
+    FileExistsError
+        When `out` exists and `overwrite` is False, or it is a file, or holds something that no report wrote.
+    NotADirectoryError, PermissionError
+        When the folder above it is a file or read-only.
+    """
+    out = Path(out)
+    if out.exists() or out.is_symlink():
+        if not overwrite:
+            msg = f"{out} exists already and is left as it is. Choose another --out, or say --overwrite."
+            raise FileExistsError(msg)
+        foreign = sorted({path.name for path in out.iterdir()} - _PARTS) if out.is_dir() else [out.name]
+        if foreign:
+            msg = (
+                f"{out} holds what no report wrote ({', '.join(foreign[:3])}), and --overwrite would delete it. Choose "
+                "another --out, or move these files away."
+            )
+            raise FileExistsError(msg)
+    above = next(folder for folder in out.absolute().parents if folder.exists())
+    if not above.is_dir():
+        msg = f"{out} cannot be written: {above} is a file, not a folder. Choose another --out."
+        raise NotADirectoryError(msg)
+    if not os.access(above, os.W_OK | os.X_OK):
+        msg = f"{out} cannot be written: you may not write into {above}. Choose another --out."
+        raise PermissionError(msg)
 
 
 def summary_text(networks: NetworkSet, enrichment: pd.DataFrame, title: str, notes: tuple[str, ...]) -> str:
@@ -90,12 +136,20 @@ def summary_text(networks: NetworkSet, enrichment: pd.DataFrame, title: str, not
         "|---|---|---|---|---|---|",
     ]
     for name, network in networks.items():
-        hubs = ", ".join(network.hubs(n=6).index) if len(network.edges) else "none"
+        hubs = _cell(", ".join(network.hubs(n=6).index)) if len(network.edges) else "none"
         found = enrichment[(enrichment["group"] == name) & (enrichment["padj"] < 0.05)]
-        best = f"{found.iloc[0]['term']} (padj {found.iloc[0]['padj']:.1e})" if len(found) else "none at padj < 0.05"
+        best = (
+            f"{_cell(found.iloc[0]['term'])} (padj {found.iloc[0]['padj']:.1e})"
+            if len(found)
+            else "none at padj < 0.05"
+        )
         cells = network.provenance.get("n_cells", "")
-        lines.append(f"| {name} | {cells} | {len(network.genes)} | {len(network.edges)} | {hubs} | {best} |")
+        lines.append(f"| {_cell(name)} | {cells} | {len(network.genes)} | {len(network.edges)} | {hubs} | {best} |")
     return "\n".join([*lines, _READ_ME])
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")  # a cell of a Markdown table ends at a bar or a line end
 
 
 def residue_note(adata: ad.AnnData) -> str:

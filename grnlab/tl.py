@@ -1,6 +1,7 @@
 """Tools: attention of a model on cells, and networks from it."""
 
 import difflib
+import json
 import logging
 from collections.abc import Collection
 
@@ -97,6 +98,7 @@ def attention(
         )
         raise ValueError(msg)
     aligned = counts[:, found.columns]
+    aligned.sort_indices()  # the order of the columns in the file must not show in any sum
     symbols, is_tf = model.vocab.symbols[found.tokens], model.vocab.is_tf[found.tokens]
     chosen = select_genes(aligned, symbols, is_tf, genes)
     aligned, tokens = sp.csr_matrix(aligned[:, chosen]), found.tokens[chosen]
@@ -136,8 +138,18 @@ def store_networks(adata: ad.AnnData, networks: NetworkSet) -> None:
     """Write each network into ``adata.varp["grn_<group>"]``: CSR, row = regulator, column = target.
 
     Genes of a network that are not in `adata` under the name the network was made from cannot be stored; the names
-    come from the networks' ``name_in_data`` column. A ``/`` in the name of a group becomes ``|``.
+    come from the networks' ``name_in_data`` column. A ``/`` in the name of a group becomes ``|``. Their provenance is
+    kept as JSON in ``adata.uns["grn"]``.
+
+    Raises
+    ------
+    ValueError
+        When two names become one by that.
     """
+    keys = {name: f"grn_{name}".replace("/", "|") for name in networks}
+    if len(set(keys.values())) < len(keys):
+        msg = f"networks has names that differ only by '/' and '|', which share a key of adata.varp: {list(keys)}."
+        raise ValueError(msg)
     place = pd.Series(np.arange(adata.n_vars), index=adata.var_names)
     for name, network in networks.items():
         where = place.reindex(network.genes["name_in_data"]).to_numpy()
@@ -146,10 +158,8 @@ def store_networks(adata: ad.AnnData, networks: NetworkSet) -> None:
         keep = ~(np.isnan(rows) | np.isnan(columns))
         weight = network.edges["weight"].to_numpy()[keep]
         shape = (adata.n_vars, adata.n_vars)
-        adata.varp[f"grn_{name}".replace("/", "|")] = sp.csr_matrix(
-            (weight, (rows[keep].astype(int), columns[keep].astype(int))), shape
-        )
-    adata.uns["grn"] = {"provenance": str(networks.provenance), "direction": "row=regulator, column=target"}
+        adata.varp[keys[name]] = sp.csr_matrix((weight, (rows[keep].astype(int), columns[keep].astype(int))), shape)
+    adata.uns["grn"] = {"provenance": json.dumps(networks.provenance), "direction": "row=regulator, column=target"}
 
 
 def align_genes(adata: ad.AnnData, vocab: GeneVocab) -> Alignment:
@@ -162,7 +172,11 @@ def align_genes(adata: ad.AnnData, vocab: GeneVocab) -> Alignment:
         others = adata.var[column].astype(str)
         if sum(vocab.token(name) is not None for name in others) > 2 * known:
             logger.info("gene names are taken from adata.var[%r]", column)
-            return align(others.tolist(), vocab)
+            try:
+                return align(others.tolist(), vocab)
+            except ValueError as error:
+                msg = f"{error} (The names are those of adata.var[{column!r}]: put them into adata.var_names first.)"
+                raise ValueError(msg) from error
     return align(names.tolist(), vocab)
 
 
@@ -178,7 +192,8 @@ def _groups(adata: ad.AnnData, groupby: str | None, *, min_cells: int, skip_smal
     labels = adata.obs[groupby]
     if labels.isna().any():
         logger.warning("%d cells have no %s and are left out", int(labels.isna().sum()), groupby)
-    groups = {str(name): np.flatnonzero(labels == name) for name in sorted(labels.dropna().unique(), key=str)}
+    text = labels.astype(object).map(str, na_action="ignore")  # a label 1 and a label "1" are one group
+    groups = {name: np.flatnonzero(text == name) for name in sorted(text.dropna().unique())}
     small = {name: len(cells) for name, cells in groups.items() if len(cells) < min_cells}
     if small and not skip_small:
         shown = ", ".join(f"{name!r} ({size})" for name, size in list(small.items())[:5])

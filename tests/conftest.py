@@ -1,12 +1,14 @@
 import dataclasses
 
+import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse as sp
 import torch
 from hypothesis import settings
 
-from grnlab.backbones import ScPrint, ScPrintConfig
+from grnlab.backbones import ScPrint, ScPrintConfig, save_model
 from grnlab.data import CellTokens
 from grnlab.genes import GeneVocab
 
@@ -34,7 +36,7 @@ def make_model(tiny_vocab):
         model = ScPrint(tiny_vocab, config, name="tiny").eval()
         with torch.no_grad():
             for weight in model.parameters():
-                weight += 0.2 * torch.randn_like(weight)
+                weight.add_(0.2 * torch.randn_like(weight))
         return model
 
     return make
@@ -91,3 +93,43 @@ def brute_map():
         return total
 
     return brute
+
+
+@pytest.fixture(scope="session")
+def human_vocab():
+    """60 genes with Ensembl ids and aliases; TF0 … TF9 are transcription factors."""
+    names = [f"TF{number}" for number in range(10)] + [f"GENE{number}" for number in range(50)]
+    table = pd.DataFrame({"symbol": names, "ensembl_id": [f"ENSG{number:011d}" for number in range(60)]})
+    table["aliases"] = [f"OLD{number}" for number in range(60)]
+    return GeneVocab(table.assign(position=np.arange(60), species="Homo sapiens", is_tf=[n < 10 for n in range(60)]))
+
+
+@pytest.fixture(scope="session")
+def human_model(human_vocab):
+    """An untrained model over `human_vocab`."""
+    torch.manual_seed(0)
+    return ScPrint(human_vocab, ScPrintConfig(n_layers=2, d_model=16, n_heads=2), name="untrained").eval()
+
+
+@pytest.fixture(scope="session")
+def checkpoint(human_model, tmp_path_factory):
+    """Folder with `human_model`, for ``--model``."""
+    return save_model(human_model, tmp_path_factory.mktemp("checkpoint") / "untrained")
+
+
+@pytest.fixture(scope="session")
+def make_cells(human_vocab):
+    """Counts of 50 genes of `human_vocab` in a mixed order, and of 2 it does not know; groups of 10 cells."""
+
+    def make(*, groups=("B cell", "T cell"), n_each=10, seed=0):
+        rng = np.random.default_rng(seed)
+        names = [*rng.permutation(human_vocab.symbols)[:48], "TF0", "GENE0", "UNKNOWN1", "UNKNOWN2"]
+        names = list(dict.fromkeys(names))
+        rates = rng.gamma(0.7, 2.0, (len(groups), len(names)))
+        counts = rng.poisson(np.repeat(rates, n_each, axis=0)).astype(np.float32)
+        counts[:, 0] += 1  # no empty cell
+        obs = pd.DataFrame({"cell_type": pd.Categorical(np.repeat(list(groups), n_each))})
+        obs.index = [f"cell{number}" for number in range(len(obs))]
+        return ad.AnnData(sp.csr_matrix(counts), obs=obs, var=pd.DataFrame(index=names))
+
+    return make

@@ -20,9 +20,7 @@ from grnlab.evaluate.baselines import log_normalise
 from grnlab.training import PretrainConfig, pretrain
 
 SETTINGS = {"one state": {"n_states": 1}, "confounded": {"n_states": 4, "state_shift": 2.0}}
-MODEL = ScPrintConfig(
-    n_layers=2, d_model=48, n_heads=4, decoder="mse", positions=False, dropout=0.0, drop_path=0.0
-)
+MODEL = ScPrintConfig(n_layers=2, d_model=48, n_heads=4, decoder="mse", positions=False, dropout=0.0, drop_path=0.0)
 
 
 def trained(data, *, seed):
@@ -35,8 +33,14 @@ def trained(data, *, seed):
         totals=np.asarray(counts.sum(axis=1)).ravel(),
     )
     run = PretrainConfig(
-        objectives=("mask",), n_tokens=counts.shape[1], batch_size=64, lr=3e-3, warmup=50, max_steps=1_200,
-        val_every=1_200, seed=seed,
+        objectives=("mask",),
+        n_tokens=counts.shape[1],
+        batch_size=64,
+        lr=3e-3,
+        warmup=50,
+        max_steps=1_200,
+        val_every=1_200,
+        seed=seed,
     )
     return pretrain(data.vocab, cells, model=MODEL, config=run, progress=False)
 

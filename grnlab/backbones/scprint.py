@@ -121,8 +121,9 @@ class ScPrint(nn.Module):
                 nn.init.zeros_(module.bias)
         for encoder in (self.value_encoder, self.depth_encoder):
             # LayerNorm(w · x) without an offset is the same for every x > 0: spread the offsets over the range of log2
-            # counts, or the model starts blind to values
-            nn.init.normal_(cast("nn.Linear", encoder.mlp[0]).bias, std=3.0)
+            # counts (or of fractions), or the model starts blind to values
+            small = encoder is self.value_encoder and self.config.value_scale == "fraction"
+            nn.init.normal_(cast("nn.Linear", encoder.mlp[0]).bias, std=0.01 if small else 3.0)
         nn.init.normal_(self.cell_decoder.cell.weight, std=0.1 / math.sqrt(self.config.d_model))
         nn.init.normal_(self.gene_embedding.weight, std=1.0)
         nn.init.normal_(self.special, std=1.0)

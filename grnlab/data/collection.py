@@ -110,7 +110,7 @@ def load_collection(
     Raises
     ------
     ValueError
-        When a file does not hold counts or has no cell left (the message names the file).
+        When a file cannot be read, does not hold counts or has no cell left (the message names the file).
     """
     blocks, datasets, totals, available = [], [], [], []
     labels: dict[str, list[np.ndarray]] = {}
@@ -120,7 +120,7 @@ def load_collection(
             adata = ad.read_h5ad(path)
             counts = counts_of(adata)
             found = align(adata.var_names, vocab)
-        except (ValueError, OSError) as error:
+        except (OSError, LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             msg = f"{path}: {error}"
             raise ValueError(msg) from error
         total = np.asarray(counts.sum(axis=1)).ravel()

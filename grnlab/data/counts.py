@@ -41,8 +41,8 @@ def check_counts(X: object, *, name: str = "adata.X") -> sp.csr_matrix:
     values = matrix.data
     if values.dtype.kind not in "iuf":
         msg = (
-            f"{name} has dtype {values.dtype}; counts must be whole numbers. Detected-or-not values cannot be turned back "
-            "into counts: load the raw counts."
+            f"{name} has dtype {values.dtype}; counts must be whole numbers, and whether a gene was seen (True, False) "
+            "does not say how often. Load the raw counts."
         )
         raise ValueError(msg)
     if not np.isfinite(values).all():
@@ -97,7 +97,7 @@ def counts_of(adata: ad.AnnData, *, layer: str | None = None) -> sp.csr_matrix:
     except ValueError as error:
         for key in adata.layers:
             if _holds_counts(adata.layers[key]):
-                msg = f"{error} Here adata.layers[{key!r}] does hold counts: pass layer={key!r}."
+                msg = f"{error} Here adata.layers[{key!r}] does hold counts: pass layer={key!r} (--layer {key})."
                 raise ValueError(msg) from error
         if adata.raw is not None and _holds_counts(adata.raw.X):
             msg = f"{error} Here adata.raw does hold counts: pass adata.raw.to_adata()."
@@ -199,7 +199,8 @@ def _as_csr(X: object, name: str) -> sp.csr_matrix:
     try:
         matrix = sp.csr_matrix(X)
     except (ValueError, TypeError) as error:
-        msg = f"{name} is no matrix of numbers ({error}); counts must be whole numbers, cells × genes."
+        kind = getattr(X, "dtype", type(X).__name__)
+        msg = f"{name} has dtype {kind}; counts must be a matrix of whole numbers, cells × genes. Load the raw counts."
         raise ValueError(msg) from error
     if not matrix.has_canonical_format:
         matrix = matrix.copy()

@@ -44,7 +44,7 @@ def score_edges(truth: np.ndarray, score: np.ndarray) -> Score:
     truth
         True for the edges of the gold standard, one entry per candidate.
     score
-        Strength given to each candidate, the higher the likelier; no NaN.
+        Strength given to each candidate, the higher the likelier; infinities may be used, NaN may not.
 
     Raises
     ------
@@ -69,6 +69,7 @@ def score_edges(truth: np.ndarray, score: np.ndarray) -> Score:
     if n_true in (0, len(truth)):
         msg = f"truth has {n_true} true edges among {len(truth)} candidates; a ranking needs both kinds."
         raise ValueError(msg)
+    score = np.unique(score, return_inverse=True)[1].astype(float)  # ranks: scikit-learn refuses infinite scores
     base_rate = n_true / len(truth)
     auprc = float(average_precision_score(truth, score))
     return Score(

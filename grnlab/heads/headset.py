@@ -10,7 +10,7 @@ from torch import Tensor
 from grnlab.backbones.base import AttentionSpec
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # tensors have no single truth value to compare by
 class HeadSet:
     """Weights of the heads whose maps are averaged into a network.
 

@@ -31,6 +31,9 @@ class Classify:
         """Sum over classes of the mean cross-entropy; a class without a known label in the batch adds 0."""
         total = encoded.cell_BM.new_zeros(())
         for name, logits in model.classify(encoded).items():
+            if name not in target.labels:
+                msg = f"the model has a class {name!r}, but the cells have labels for {sorted(target.labels)} only."
+                raise ValueError(msg)
             labels = target.labels[name]
             if (labels >= 0).any():
                 total = total + F.cross_entropy(logits.float(), labels, ignore_index=-1)

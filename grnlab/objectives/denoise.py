@@ -32,6 +32,11 @@ class Denoise:
     factor: float = 0.55
     weight: float = 1.0
 
+    def __post_init__(self) -> None:
+        if not 0 < self.rate <= 1:
+            msg = f"rate={self.rate} must be above 0 and at most 1."
+            raise ValueError(msg)
+
     def corrupt(self, tokens: CellTokens, *, generator: torch.Generator) -> CellTokens:
         """Down-sample; the total of the cell shrinks in proportion."""
         values = tokens.values_BT

@@ -28,6 +28,11 @@ class Mask:
     rate: float = 0.3
     weight: float = 1.0
 
+    def __post_init__(self) -> None:
+        if not 0 < self.rate <= 1:
+            msg = f"rate={self.rate} must be above 0 and at most 1."
+            raise ValueError(msg)
+
     def corrupt(self, tokens: CellTokens, *, generator: torch.Generator) -> CellTokens:
         """Mark the hidden genes; their counts are kept for the loss and never reach the model."""
         hidden = (torch.rand(tokens.values_BT.shape, generator=generator) < self.rate) & tokens.real_BT

@@ -49,7 +49,7 @@ def coexpression_vectors(counts: sp.csr_matrix, d_model: int, *, seed: int = 0, 
     loadings = components.T * np.sqrt(singular)
     loadings /= np.linalg.norm(loadings, axis=1, keepdims=True).clip(min=1e-12)
     log_mean = np.log(mean + 1e-4)
-    level = (log_mean - log_mean[seen].mean()) / log_mean[seen].std()
+    level = (log_mean - log_mean[seen].mean()) / max(log_mean[seen].std(), 1e-3)  # all means may be equal
     vectors = np.column_stack([loadings * np.sqrt(d_model - 1), level])
     vectors[~seen] = rng.normal(size=(int((~seen).sum()), d_model))
     return vectors.astype(np.float32)

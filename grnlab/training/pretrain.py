@@ -98,6 +98,9 @@ def pretrain(
     ImportError
         When Lightning is not installed.
     """
+    if config is not None and (config.max_steps < 1 or (config.max_minutes is not None and config.max_minutes <= 0)):
+        msg = f"max_steps={config.max_steps} and max_minutes={config.max_minutes} must be above 0."
+        raise ValueError(msg)
     require("lightning", install="grnlab[train]", purpose="to pretrain a model")
     if out is not None and Path(out).exists():
         msg = f"out={str(out)!r} exists already; choose another folder."

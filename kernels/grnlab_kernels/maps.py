@@ -113,7 +113,8 @@ def map_panels(
                 panel_RN.add_(torch.softmax(logits_RN, dim=-1), alpha=weight)
             if lse_HN is not None:
                 torch.mm(k_HND[head, start:end], q_HND[head].T, out=logits_RN)
-                panel_RN.add_(logits_RN.sub_(lse_HN[head]).exp_(), alpha=weight)
+                # a share is at most 1, also where huge logits leave rounding errors above 0
+                panel_RN.add_(logits_RN.sub_(lse_HN[head]).clamp_(max=0.0).exp_(), alpha=weight)
         if options.symmetrize:
             panel_RN *= 0.5
         if correction is not None:

@@ -109,7 +109,9 @@ def test_map_of_one_cell_is_its_attention_without_special_tokens(tiny_model):
     """Special tokens leave before the softmax: the true attention, cut to the genes and scaled to sum to 1."""
     counts, totals = cells(1)
     spec, recorded = tiny_model.attention, {}
-    tokens = CellTokens(torch.from_numpy(TOKENS)[None], torch.from_numpy(counts.toarray()), torch.tensor(totals).float())
+    tokens = CellTokens(
+        torch.from_numpy(TOKENS)[None], torch.from_numpy(counts.toarray()), torch.tensor(totals).float()
+    )
     with torch.no_grad():
         tiny_model.encode(tokens, record=lambda layer, *rest: recorded.update({layer: rest}))
     pooled = pool_queries_keys(tiny_model, counts, TOKENS, totals)

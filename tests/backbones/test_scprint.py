@@ -135,7 +135,6 @@ def test_padding_changes_nothing(make_model, make_tokens, config):
         tokens,
         genes_BT=tokens.genes_BT.masked_fill(pad, 17),
         values_BT=tokens.values_BT.masked_fill(pad, 99.0),
-        hidden_BT=tokens.hidden_BT | pad,
     )
     depth = torch.tensor([40.0, 20.0, 30.0])
     padded = model.encode(dirty)
@@ -165,9 +164,7 @@ def test_padding_changes_nothing(make_model, make_tokens, config):
 def test_a_cell_is_a_set_of_genes(make_model, make_tokens, config):
     model, tokens = make_model(**config), make_tokens()
     order = torch.from_numpy(np.random.default_rng(0).permutation(9))
-    permuted = dataclasses.replace(
-        tokens, genes_BT=tokens.genes_BT[:, order], values_BT=tokens.values_BT[:, order]
-    )
+    permuted = dataclasses.replace(tokens, genes_BT=tokens.genes_BT[:, order], values_BT=tokens.values_BT[:, order])
     before, after = outputs(model.encode(tokens)), outputs(model.encode(permuted))
     before["genes"] = before["genes"][:, order]
     for name in before:

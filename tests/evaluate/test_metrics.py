@@ -1,4 +1,4 @@
-from itertools import permutations
+from itertools import pairwise, permutations
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ def test_early_precision_is_the_mean_over_all_orders_of_ties(pairs):
     precisions = [
         truth[list(order[:k])].mean()
         for order in permutations(range(len(truth)))
-        if all(score[a] >= score[b] for a, b in zip(order, order[1:], strict=False))
+        if all(score[a] >= score[b] for a, b in pairwise(order))
     ]
     assert score_edges(truth, score).epr == pytest.approx(np.mean(precisions) / truth.mean())
 

@@ -11,7 +11,7 @@ def stack():
     stack = TransformerStack(3, 8, 2).eval()
     with torch.no_grad():
         for weight in stack.parameters():
-            weight += 0.3 * torch.randn_like(weight)
+            weight.add_(0.3 * torch.randn_like(weight))
     return stack
 
 
