@@ -29,8 +29,8 @@ class Mask:
     weight: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.rate <= 1:
-            msg = f"rate={self.rate} must be above 0 and at most 1."
+        if not 0 <= self.rate <= 1:
+            msg = f"rate={self.rate} must lie between 0 and 1."
             raise ValueError(msg)
 
     def corrupt(self, tokens: CellTokens, *, generator: torch.Generator) -> CellTokens:
