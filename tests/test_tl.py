@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import grnlab as gl
+from grnlab.attention import pool_queries_keys
 from grnlab.network import GeneNetwork
 
 
@@ -30,7 +31,7 @@ def infer(human_model):
     context=st.sampled_from(["shared", "expressed"]),
     ensembl=st.booleans(),
 )
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 def test_permuted_columns_and_other_names_change_no_edge(seed, genes, context, ensembl, infer, make_cells, human_vocab):
     adata = make_cells(seed=seed % 5)
     permuted = adata[:, np.random.default_rng(seed).permutation(adata.n_vars)].copy()
@@ -119,6 +120,16 @@ def test_genes_the_model_does_not_know_change_only_the_totals(infer, make_cells,
     assert a.expression["all"]["fraction_expressed"].equals(b.expression["all"]["fraction_expressed"])
     assert (b.expression["all"]["mean_counts"] <= a.expression["all"]["mean_counts"]).all()
     assert "X1" not in b.genes.index
+
+
+def test_totals_count_the_genes_the_model_is_not_shown(make_cells, human_model):
+    adata = make_cells()
+    maps = gl.tl.attention(adata, human_model, genes=12)
+    counts = adata[:, maps.genes["name_in_data"].tolist()].X.tocsr()
+    tokens = maps.genes["token"].to_numpy()
+    for totals, same in ((adata.X, True), (counts, False)):
+        expected = pool_queries_keys(human_model, counts, tokens, np.asarray(totals.sum(1)).ravel())
+        assert np.allclose(maps.group("all").q_LHGD, expected.q_LHGD, atol=1e-5) == same
 
 
 def test_the_gene_table_is_in_token_order_with_the_names_of_the_data(make_cells, human_model, human_vocab):
