@@ -110,8 +110,8 @@ def _parser() -> argparse.ArgumentParser:
     infer.add_argument(
         "--context",
         choices=("shared", "expressed"),
-        default="shared",
-        help="show every cell all genes, or only those it expresses (%(default)s)",
+        default="expressed",
+        help="show every cell the genes it expresses, or all of them, zeros included (%(default)s)",
     )
     infer.add_argument("--min-cells", type=_at_least_one, default=5, help="smallest group (%(default)s)")
     infer.add_argument("--skip-small", action="store_true", help="leave smaller groups out instead of stopping")

@@ -41,7 +41,7 @@ def attention(
     groupby: str | None = None,
     genes: int | str | Collection[str] = 2_000,
     layer: str | None = None,
-    context: str = "shared",
+    context: str = "expressed",
     min_cells: int = 5,
     skip_small: bool = False,
 ) -> AttentionMaps:
@@ -62,8 +62,8 @@ def attention(
     layer
         Layer that holds the counts; ``X`` by default.
     context
-        ``"shared"``: every cell is shown all genes, zeros included. ``"expressed"``: the genes it expresses, which is
-        cheaper for many thousands of genes.
+        ``"expressed"``: every cell is shown the genes it expresses, and a gene is averaged over the cells that
+        express it; as in pretraining, and several times cheaper. ``"shared"``: all genes, zeros included.
     min_cells
         Groups with fewer cells are an error, or are left out with `skip_small`.
     skip_small

@@ -53,7 +53,7 @@ def save_model(
     FileExistsError
         When the folder exists and `overwrite` is False.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     dtype = torch.float16 if half else torch.float32
     weights = {name: value.detach().to("cpu", dtype).contiguous() for name, value in model.state_dict().items()}
@@ -66,7 +66,7 @@ def save_model(
         "provenance": dict(provenance or {}),
     }
     with atomic_directory(path, overwrite=overwrite) as folder:
-        save_file(weights, folder / "model.safetensors")
+        (folder / "model.safetensors").write_bytes(save(weights))
         (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
         model.vocab.save(folder / "genes.tsv.gz")
         (folder / "README.md").write_text(card or f"# {model.name}\n", encoding="utf-8")

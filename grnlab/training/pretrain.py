@@ -129,7 +129,7 @@ def pretrain(
         "cells_seen": cells_seen,
         "steps": steps,
         "minutes": round((time.monotonic() - started) / 60, 2),
-        "hardware": f"{torch.get_num_threads()} CPU threads" if not torch.cuda.is_available() else "CUDA device",
+        "hardware": f"CPU, threads: {torch.get_num_threads()}" if not torch.cuda.is_available() else "CUDA device",
         "loss_curve": curve,
         "versions": versions(),
     }

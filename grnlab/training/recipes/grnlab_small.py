@@ -95,7 +95,7 @@ def model_card(model: ScPrint) -> str:
     made, config = model.provenance, model.config
     curve = made["loss_curve"]
     columns = list(curve[-1])
-    shown = curve[:: max(1, len(curve) // 12)] + curve[-1:]
+    shown = [*curve[: -1 : max(1, len(curve) // 12)], curve[-1]]
     table = "\n".join("| " + " | ".join(str(point.get(column, "")) for column in columns) + " |" for point in shown)
     n_parameters = sum(p.numel() for p in model.parameters())
     n_cells = made["data"]["n_cells_train"]
@@ -122,7 +122,10 @@ published backbones.
 
 Remade by `python -m grnlab.training.recipes.grnlab_small --data DIR --out DIR`.
 
-## Loss curve (validation on held-out cells, nats per gene)
+## Loss curve
+
+Nats per gene (classification: cross-entropy × its weight). `train` averages the weighted sampling since the last row;
+`val` is the held-out cells as they are.
 
 | {" | ".join(columns)} |
 |{"---|" * len(columns)}
