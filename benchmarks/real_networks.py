@@ -1,14 +1,16 @@
 """Networks of real cells beside correlation: ``python benchmarks/real_networks.py --data DIR --json FILE``.
 
 `DIR` holds ``scrna/pbmc3k.h5ad``, ``scrna/kang2018_ifnb_pbmc.h5ad`` (never trained on) and ``networks/`` (TRRUST,
-DoRothEA). For every cell type of at least 100 cells the script prints the strongest regulators of the attention
-network and of a Pearson network built in the same way, and scores both, with further baselines, against the gold
-standards. Universe: the regulators of the gold standard that are expressed × the targets of the gold standard that are
-expressed, self excluded. Nothing is fitted or chosen on these data.
+DoRothEA). For every cell type of at least 100 cells, and for all cells pooled, the script prints the strongest
+regulators of the attention network and of a Pearson network built in the same way, and scores both, with further
+baselines, against the gold standards. Universe: the regulators of the gold standard that are expressed × its targets
+that are expressed, self excluded. Nothing is fitted or chosen on these data. "untrained model" is the same
+architecture with random weights, read out in the same way.
 """
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ import torch
 
 import grnlab as gl
 from grnlab.attention import AttentionMaps
+from grnlab.backbones import ScPrint
 from grnlab.evaluate import BASELINES, score_edges
 
 DATASETS = {"pbmc3k": "scrna/pbmc3k.h5ad", "kang2018 control": "scrna/kang2018_ifnb_pbmc.h5ad"}
@@ -49,6 +52,13 @@ def log_counts(adata: object, maps: AttentionMaps, group: str, groupby: str, row
     return np.log1p(cells.X[:, columns].toarray() / counts[:, None] * 1e4)
 
 
+def joined(adata: object, model: ScPrint, n_genes: int) -> AttentionMaps:
+    """Maps of every cell type and of all cells, over the same genes."""
+    maps = gl.tl.attention(adata, model, groupby="cell_type", genes=n_genes)
+    pooled = gl.tl.attention(adata, model, groupby="pooled", genes=list(maps.genes.index))
+    return replace(maps, groups={**maps.groups, **pooled.groups}, expression={**maps.expression, **pooled.expression})
+
+
 def main() -> None:
     """Run and print."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -58,6 +68,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     model = gl.load_model(options.model)
+    torch.manual_seed(0)
+    untrained = ScPrint(model.vocab, model.config, name="untrained").eval()
     golds = gold_standards(options.data / "networks")
     rows_out, hubs_out = [], []
     for dataset, path in DATASETS.items():
@@ -66,12 +78,13 @@ def main() -> None:
             adata = adata[adata.obs["condition"].astype(str).str.lower().str.startswith("c")].copy()
         sizes = adata.obs["cell_type"].value_counts()
         adata = adata[adata.obs["cell_type"].isin(sizes.index[sizes >= 100])].copy()
-        maps = gl.tl.attention(adata, model, groupby="cell_type", genes=options.genes)
+        adata.obs["pooled"] = "all cells"
+        maps, blank = (joined(adata, each, options.genes) for each in (model, untrained))
         nets = gl.tl.infer_networks(maps)
         for group, network in nets.items():
             rows = np.flatnonzero(maps.expression[group]["fraction_expressed"] >= 0.02)
             names = maps.genes.index[rows]
-            expression = log_counts(adata, maps, group, "cell_type", rows)
+            expression = log_counts(adata, maps, group, "pooled" if group == "all cells" else "cell_type", rows)
             tfs = np.flatnonzero(maps.genes["is_tf"].iloc[rows])
             hubs_out.append(
                 {
@@ -87,6 +100,7 @@ def main() -> None:
                 "attention symmetrised": maps.dense(group, rows=rows, symmetrize=True).T,
                 "attention symmetrised + APC": maps.dense(group, rows=rows, symmetrize=True, apc=True).T,
                 "attention directed": maps.dense(group, rows=rows).T,
+                "untrained model, symmetrised": blank.dense(group, rows=rows, symmetrize=True).T,
             }
             gene = model.gene_embedding.weight.detach()[torch.as_tensor(maps.genes["token"].to_numpy()[rows])]
             unit = torch.nn.functional.normalize(gene, dim=-1)
@@ -113,9 +127,9 @@ def main() -> None:
                         }
                     )
     table = pd.DataFrame(rows_out)
-    mean = table.groupby(["dataset", "gold", "method"])[["auprc_ratio", "epr", "auroc"]].mean().round(3)
-    print(mean.to_string())
-    print(table.groupby("method")[["auprc_ratio", "epr", "auroc"]].mean().round(3).to_string())
+    table["level"] = np.where(table["group"] == "all cells", "all cells pooled", "mean over cell types")
+    for keys in (["dataset", "gold", "level", "method"], ["level", "method"]):
+        print(table.groupby(keys)[["auprc_ratio", "epr", "auroc", "candidates", "true"]].mean().round(3).to_string())
     if options.json is not None:
         options.json.write_text(json.dumps({"scores": rows_out, "hubs": hubs_out}, indent=1), encoding="utf-8")
 

@@ -124,7 +124,7 @@ def test_genes_the_model_does_not_know_change_only_the_totals(infer, make_cells,
 
 def test_totals_count_the_genes_the_model_is_not_shown(make_cells, human_model):
     adata = make_cells()
-    maps = gl.tl.attention(adata, human_model, genes=12)
+    maps = gl.tl.attention(adata, human_model, genes=12, context="shared")
     counts = adata[:, maps.genes["name_in_data"].tolist()].X.tocsr()
     tokens = maps.genes["token"].to_numpy()
     for totals, same in ((adata.X, True), (counts, False)):
