@@ -82,8 +82,8 @@ def main() -> None:
         maps, blank = (joined(adata, each, options.genes) for each in (model, untrained))
         nets = gl.tl.infer_networks(maps)
         for group, network in nets.items():
-            rows = np.flatnonzero(maps.expression[group]["fraction_expressed"] >= 0.02)
-            names = maps.genes.index[rows]
+            names = network.genes.index
+            rows = maps.genes.index.get_indexer(names)
             expression = log_counts(adata, maps, group, "pooled" if group == "all cells" else "cell_type", rows)
             tfs = np.flatnonzero(maps.genes["is_tf"].iloc[rows])
             hubs_out.append(
@@ -122,6 +122,7 @@ def main() -> None:
                             "auprc_ratio": found.auprc_ratio,
                             "epr": found.epr,
                             "auroc": found.auroc,
+                            "per_tf_auroc": per_tf_auroc(truth, score, candidates),
                             "candidates": found.n_candidates,
                             "true": found.n_true,
                         }
@@ -129,9 +130,24 @@ def main() -> None:
     table = pd.DataFrame(rows_out)
     table["level"] = np.where(table["group"] == "all cells", "all cells pooled", "mean over cell types")
     for keys in (["dataset", "gold", "level", "method"], ["level", "method"]):
-        print(table.groupby(keys)[["auprc_ratio", "epr", "auroc", "candidates", "true"]].mean().round(3).to_string())
+        print(
+            table.groupby(keys)[["auprc_ratio", "epr", "auroc", "per_tf_auroc", "candidates", "true"]]
+            .mean()
+            .round(3)
+            .to_string()
+        )
     if options.json is not None:
         options.json.write_text(json.dumps({"scores": rows_out, "hubs": hubs_out}, indent=1), encoding="utf-8")
+
+
+def per_tf_auroc(truth: np.ndarray, score: np.ndarray, candidates: np.ndarray) -> float:
+    """Mean AUROC over regulators with at least five true targets: blind to how popular a regulator is."""
+    found = [
+        score_edges(true[valid], value[valid]).auroc
+        for true, value, valid in zip(truth, score, candidates, strict=True)
+        if true[valid].sum() >= 5
+    ]
+    return float(np.mean(found)) if found else float("nan")
 
 
 def pearson_hubs(names: pd.Index, expression: np.ndarray, tfs: np.ndarray, top_k: int = 10) -> list[str]:

@@ -69,7 +69,8 @@ class AttentionMaps:
     Attributes
     ----------
     genes
-        One row per gene, index ``gene`` (the name in the data set), columns ``token, symbol, ensembl_id, is_tf``.
+        One row per gene, index ``gene`` (the symbol of the vocabulary), columns ``token, ensembl_id, is_tf,
+        name_in_data``.
     groups
         Group name → sums of queries and keys.
     spec

@@ -1,5 +1,6 @@
 """From attention maps to one network per group of cells."""
 
+import logging
 from collections.abc import Collection
 
 import numpy as np
@@ -12,6 +13,9 @@ from grnlab.heads import HeadSet
 from grnlab.network.network import GeneNetwork
 from grnlab.network.networks import NetworkSet
 from grnlab.network.tables import check_known
+
+logger = logging.getLogger(__name__)
+_MIN_CELLS_PER_GENE = 5
 
 
 def infer_networks(
@@ -50,7 +54,8 @@ def infer_networks(
     apc
         Average product correction. Weights may then be negative; only positive ones become edges.
     min_fraction
-        Genes expressed in a smaller share of the group's cells are left out of its network, before the softmax.
+        Genes expressed in a smaller share of the group's cells, or in fewer than five of them, are left out of its
+        network before the softmax: the mean over one or two cells is noise that can look like a hub.
 
     Returns
     -------
@@ -59,7 +64,8 @@ def infer_networks(
     Raises
     ------
     ValueError
-        When `per` or `regulators` is unknown, `top_k` is below 1, or a group keeps fewer than two genes.
+        When `per` or `regulators` is unknown, `top_k` is no whole number of at least 1, or a group keeps fewer than two
+        genes.
 
     References
     ----------
@@ -69,18 +75,19 @@ def infer_networks(
     if per not in ("target", "regulator"):
         msg = f"per={per!r} is unknown; choose 'target' or 'regulator'."
         raise ValueError(msg)
-    if top_k < 1:
-        msg = f"top_k={top_k} must be at least 1."
+    if not isinstance(top_k, int | np.integer) or top_k < 1:
+        msg = f"top_k={top_k!r} must be a whole number of at least 1."
         raise ValueError(msg)
     heads = heads or HeadSet.mean(maps.spec)
     settings = {
         "heads": heads.to_dict(),
         "top_k": top_k,
         "per": per,
-        "regulators": regulators if isinstance(regulators, str) else f"{len(set(regulators))} named genes",
+        "regulators": regulators if isinstance(regulators, str) else sorted({str(name) for name in regulators}),
         "symmetrize": symmetrize,
         "apc": apc,
         "min_fraction": min_fraction,
+        "min_cells_per_gene": _MIN_CELLS_PER_GENE,
         "normalisation": "softmax over the network's genes; special tokens excluded before it",
         "weight": "mean attention × number of genes",
         "kernel_path": "torch",
@@ -106,6 +113,8 @@ def infer_networks(
         if group in maps.expression:
             genes = genes.join(maps.expression[group])
         provenance = {**maps.provenance, **settings, "n_cells": maps.group(group).n_cells, "n_genes": len(rows)}
+        if len(edges) == 0:
+            logger.warning("the network of %s has no edge: none of its genes may regulate", group)
         networks.append(GeneNetwork(edges, genes, name=group, provenance=provenance))
     return NetworkSet(networks, provenance={**maps.provenance, **settings})
 
@@ -129,10 +138,14 @@ def _regulators(genes: pd.DataFrame, regulators: str | Collection[str]) -> np.nd
 def _expressed(maps: AttentionMaps, group: str, min_fraction: float) -> np.ndarray:
     seen = maps.group(group).count_G.numpy() > 0
     if group in maps.expression:
-        seen &= maps.expression[group]["fraction_expressed"].to_numpy() >= min_fraction
+        fraction, n_cells = maps.expression[group]["fraction_expressed"].to_numpy(), maps.group(group).n_cells
+        seen &= (fraction >= min_fraction) & (np.rint(fraction * n_cells) >= min(_MIN_CELLS_PER_GENE, n_cells))
     rows = np.flatnonzero(seen)
     if len(rows) < 2:
-        msg = f"group {group!r} keeps {len(rows)} genes at min_fraction={min_fraction}; lower it."
+        msg = (
+            f"group {group!r} keeps {len(rows)} genes expressed in {min_fraction:.0%} and in {_MIN_CELLS_PER_GENE} of "
+            "its cells; lower min_fraction, show more genes, or leave the group out."
+        )
         raise ValueError(msg)
     return rows
 

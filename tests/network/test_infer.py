@@ -14,6 +14,9 @@ from grnlab.network.infer import infer_networks
 NAMES = [f"TF{n}" for n in range(4)] + [f"G{n}" for n in range(8)]
 
 
+N_CELLS = 60
+
+
 def make_maps(*, n_layers=2, n_heads=2, groups=("a", "b"), names=NAMES, seed=0, fraction=None, qk=None):
     """Maps with random, or given, queries and keys."""
     generator = torch.Generator().manual_seed(seed)
@@ -31,7 +34,7 @@ def make_maps(*, n_layers=2, n_heads=2, groups=("a", "b"), names=NAMES, seed=0, 
     pooled, expression = {}, {}
     for name in groups:
         q, k = (torch.randn(shape, generator=generator) for _ in range(2)) if qk is None else qk
-        pooled[name] = GroupMaps(name, q * 6, k * 6, torch.full((len(names),), 6), 6)
+        pooled[name] = GroupMaps(name, q * N_CELLS, k * N_CELLS, torch.full((len(names),), N_CELLS), N_CELLS)
         seen = np.full(len(names), 0.5) if fraction is None else np.asarray(fraction, dtype=float)
         expression[name] = pd.DataFrame({"mean_counts": 1.0, "fraction_expressed": seen}, index=table.index)
     return AttentionMaps(table, pooled, spec, expression, {"model": "made up", "weights_sha256": "0"})
@@ -139,7 +142,7 @@ def test_rare_genes_leave_before_the_softmax():
     for source, target, weight in network.edges[["source", "target", "weight"]].itertuples(index=False):
         row, column = kept.index(NAMES.index(target)), kept.index(NAMES.index(source))
         assert weight == pytest.approx(float(dense[row, column]) * 10, rel=1e-4)
-    assert len(infer_networks(maps, min_fraction=0.0)["a"].genes) == len(NAMES)
+    assert len(infer_networks(maps, min_fraction=0.0)["a"].genes) >= len(kept)
 
 
 def test_average_product_correction_keeps_positive_edges_only(maps):
@@ -185,8 +188,8 @@ def test_provenance_is_complete_and_json(maps):
     assert kept["heads"]["name"] == "mean of all heads"
     assert len(kept["heads"]["weights"]) == 4
     assert (kept["top_k"], kept["per"], kept["symmetrize"], kept["apc"]) == (3, "regulator", True, True)
-    assert kept["regulators"] == "2 named genes"
-    assert (kept["n_cells"], kept["n_genes"]) == (6, len(NAMES))
+    assert kept["regulators"] == ["TF0", "TF1"]
+    assert (kept["n_cells"], kept["n_genes"]) == (N_CELLS, len(NAMES))
     assert kept["direction"] == "source=regulator=key, target=query"
     assert {"torch", "numpy", "grnlab"} <= set(kept["versions"])
     for key in ("normalisation", "weight", "kernel_path", "min_fraction"):
@@ -211,13 +214,13 @@ def test_the_same_maps_give_the_same_networks(maps):
     ("settings", "message"),
     [
         ({"per": "gene"}, r"per='gene' is unknown; choose 'target' or 'regulator'"),
-        ({"top_k": 0}, r"top_k=0 must be at least 1"),
+        ({"top_k": 0}, r"top_k=0 must be a whole number of at least 1"),
         ({"regulators": "TF0"}, r"regulators='TF0' is unknown; choose 'tf' or 'all', or give gene names in a list"),
         (
             {"regulators": ["TF0", "TF77"]},
             r"regulators: gene 'TF77' is not in the genes of the maps.*names such as TF0, TF1",
         ),
-        ({"min_fraction": 0.9}, r"group 'a' keeps 0 genes at min_fraction=0\.9; lower it"),
+        ({"min_fraction": 0.9}, r"group 'a' keeps 0 genes expressed in 90% .* lower min_fraction"),
         ({"heads": HeadSet("x", torch.ones(3, 3))}, r"weights_LH has shape \(3, 3\); expected .*\(2, 2\)"),
     ],
 )
@@ -229,3 +232,15 @@ def test_bad_settings_are_named(maps, settings, message):
 def test_no_transcription_factor_is_named():
     with pytest.raises(ValueError, match=r"no gene of the maps is a known transcription factor; give names, or 'all'"):
         infer_networks(make_maps(names=[f"G{n}" for n in range(5)]))
+
+
+def test_a_gene_of_one_or_two_cells_is_not_in_the_network():
+    few = [4 / N_CELLS, 5 / N_CELLS] + [0.5] * (len(NAMES) - 2)
+    network = infer_networks(make_maps(fraction=few), regulators="all", min_fraction=0.02)["a"]
+    assert NAMES[0] not in network.genes.index
+    assert NAMES[1] in network.genes.index
+
+
+def test_a_fraction_of_an_edge_is_refused(maps):
+    with pytest.raises(ValueError, match=r"top_k=2\.5 must be a whole number"):
+        infer_networks(maps, top_k=2.5)
