@@ -136,7 +136,8 @@ def summary_text(networks: NetworkSet, enrichment: pd.DataFrame, title: str, not
         "|---|---|---|---|---|---|",
     ]
     for name, network in networks.items():
-        hubs = _cell(", ".join(network.hubs(n=6).index)) if len(network.edges) else "none"
+        hubs = network.hubs()
+        regulators = _cell(", ".join(hubs.index[hubs["out_degree"] > 0][:6])) or "none"
         found = enrichment[(enrichment["group"] == name) & (enrichment["padj"] < 0.05)]
         best = (
             f"{_cell(found.iloc[0]['term'])} (padj {found.iloc[0]['padj']:.1e})"
@@ -144,7 +145,8 @@ def summary_text(networks: NetworkSet, enrichment: pd.DataFrame, title: str, not
             else "none at padj < 0.05"
         )
         cells = network.provenance.get("n_cells", "")
-        lines.append(f"| {_cell(name)} | {cells} | {len(network.genes)} | {len(network.edges)} | {hubs} | {best} |")
+        sizes = f"{cells} | {len(network.genes)} | {len(network.edges)}"
+        lines.append(f"| {_cell(name)} | {sizes} | {regulators} | {best} |")
     return "\n".join([*lines, _READ_ME])
 
 
