@@ -227,7 +227,7 @@ def _models(options: argparse.Namespace) -> None:
         size = (folder / "model.safetensors").stat().st_size / 1e6
         print(
             f"{name}: {described['architecture']}, {config['n_layers']} layers × {config['n_heads']} heads, "
-            f"{size:.1f} MB, MIT, human; {made['cells_seen']:,} cells seen, {made['data']['n_cells_train']:,} different. "
+            f"{size:.1f} MB, MIT, human; {made['cells_seen']:,} cells, {made['data']['n_cells_train']:,} different. "
             f"Card: grnlab models --card {name}"
         )
 

@@ -98,7 +98,7 @@ def load_model(name: str | Path = "grnlab-small", *, device: str = "cpu") -> ScP
     --------
     >>> model = load_model("grnlab-small")
     >>> model.attention.n_heads * model.attention.n_layers
-    8
+    16
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
