@@ -63,7 +63,7 @@ def attention(
         Layer that holds the counts; ``X`` by default.
     context
         ``"expressed"``: every cell is shown the genes it expresses, and a gene is averaged over the cells that
-        express it; closer to pretraining, where at most a quarter of the context is silent, and cheaper.
+        express it; cheaper, and closer to the mix of expressed and silent genes that pretraining shows.
         ``"shared"``: all genes, zeros included.
     min_cells
         Groups with fewer cells are an error, or are left out with `skip_small`.

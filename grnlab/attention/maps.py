@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from grnlab_kernels import MapOptions, map_panels, topk_edges
+from grnlab_kernels import MapOptions, map_panels, resolve_backend, topk_edges
 from torch import Tensor
 
 from grnlab.backbones.base import AttentionSpec
@@ -91,6 +91,11 @@ class AttentionMaps:
         heads = f"{self.spec.n_layers} layers × {self.spec.n_heads} heads"
         groups = ", ".join(f"{name} ({group.n_cells} cells)" for name, group in self.groups.items())
         return f"AttentionMaps({len(self.genes):,} genes, {heads}; {groups})"
+
+    @property
+    def kernel_path(self) -> str:
+        """Which implementation of the map operations `backend="auto"` runs here, for provenance."""
+        return resolve_backend("auto")
 
     def group(self, name: str) -> GroupMaps:
         """One group.

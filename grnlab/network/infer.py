@@ -90,7 +90,7 @@ def infer_networks(
         "min_cells_per_gene": _MIN_CELLS_PER_GENE,
         "normalisation": "softmax over the network's genes; special tokens excluded before it",
         "weight": "mean attention × number of genes",
-        "kernel_path": "torch",
+        "kernel_path": maps.kernel_path,
         "versions": versions(),
     }
     allowed = _regulators(maps.genes, regulators)
