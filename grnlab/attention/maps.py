@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from grnlab_kernels import MapOptions, map_panels, resolve_backend, topk_edges
+from grnlab_kernels import MapOptions, combine_map, map_panels, resolve_backend, topk_edges
 from torch import Tensor
 
 from grnlab.backbones.base import AttentionSpec
@@ -189,8 +189,8 @@ class AttentionMaps:
         apc: bool = False,
     ) -> np.ndarray:
         """Whole map of a group, float32, shape (genes, genes), row = query = target: for notebooks and small sets."""
-        panels = self.tiles(group, weights_LH, rows=rows, symmetrize=symmetrize, apc=apc)
-        return torch.cat([panel.clone() for _, panel in panels]).numpy()
+        options = MapOptions(self.spec.scale, symmetrize, apc)
+        return combine_map(*self._heads(group, weights_LH, rows), options)[0].numpy()
 
     def _heads(self, group: str, weights_LH: Tensor | None, rows: np.ndarray | None) -> tuple[Tensor, Tensor, Tensor]:
         maps = self.group(group)
@@ -203,9 +203,12 @@ class AttentionMaps:
             )
             raise ValueError(msg)
         chosen = torch.nonzero(weights_LH.flatten()).ravel()
+        if len(chosen) == 0:
+            msg = "weights_LH must have a positive sum; every head has weight 0."
+            raise ValueError(msg)
         weights_H = weights_LH.flatten()[chosen]
         q_HGD, k_HGD = maps.q_LHGD.flatten(0, 1)[chosen], maps.k_LHGD.flatten(0, 1)[chosen]
         if rows is not None:
             index = torch.as_tensor(np.asarray(rows))
-            q_HGD, k_HGD = q_HGD[:, index], k_HGD[:, index]
-        return q_HGD, k_HGD, weights_H
+            q_HGD, k_HGD = q_HGD.index_select(1, index), k_HGD.index_select(1, index)
+        return q_HGD.float(), k_HGD.float(), weights_H

@@ -5,18 +5,28 @@ The map of a group of cells is a weighted mean of per-head softmax maps over the
     A[i, j] = Σ_h w_h · exp(s · q_hi · k_hj − L_hi),   L_hi = log Σ_j exp(s · q_hi · k_hj),   Σ_h w_h = 1,
 
 row i the gene that attends (query), column j the gene attended to (key). Shape suffixes: H heads, N genes, D head
-dimension, R rows of a panel, K edges kept.
+dimension, R rows of a panel, K edges kept, C candidates.
+
+Cost. One direction of P rows takes 2 H P N D flops and H P N exponentials: rows of A as they stand. Rows of the
+transpose need all L first, a pass of its own over the map, and rows of the symmetrised map both. A map of up to 11,585
+genes (512 MB) is therefore made whole and turned or folded in place, one pass in all instead of two or three.
+
+Limit. Float32 logits of size x are off by about 10⁻⁷ x, and shares by that factor: a percent at logits of 10⁵; beyond
+10⁷ only rows with a clear winner mean anything. No share passes 1 at any size. On the CPU rows of A sum to 1 and column
+sums to N at any size; with Triton, and in panels of the transpose, L is rounded too and sums drift by the same factor.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from grnlab_kernels import map_source
+from grnlab_kernels.checks import check_genes, check_queries_keys, check_weights
 from grnlab_kernels.dispatch import resolve_backend
-
-_PANEL_BYTES = 8 << 20  # a panel and its two buffers stay near the last-level cache
+from grnlab_kernels.map_source import MapSource
 
 
 @dataclass(frozen=True)
@@ -26,7 +36,7 @@ class MapOptions:
     Attributes
     ----------
     scale
-        Factor of the logits, 1/√d_head.
+        Factor of the logits, 1/√d_head; positive.
     symmetrize
         ``(A + Aᵀ) / 2``.
     apc
@@ -40,27 +50,109 @@ class MapOptions:
 
 
 def row_lse(q_HND: Tensor, k_HND: Tensor, *, scale: float, backend: str = "auto") -> Tensor:
-    """Log-sum-exp of every row of every head, float32, shape (H, N).
+    """Log-sum-exp of every row of every head, ``L[h, i] = log Σ_j exp(scale · q_hi · k_hj)``.
 
-    Costs 2 H N² D flops and one exponential per element; holds one panel.
+    2 H N² D flops, H N² exponentials, 8 H N D bytes of queries and keys; holds a panel of logits for each worker.
+
+    Parameters
+    ----------
+    q_HND, k_HND, backend
+        As in :func:`combine_map`.
+    scale
+        Factor of the logits, 1/√d_head; positive.
+
+    Returns
+    -------
+    float32, shape (heads, genes).
+
+    Raises
+    ------
+    ValueError, TypeError
+        When shapes, dtypes or devices do not fit; the message names the argument.
+
+    Examples
+    --------
+    >>> row_lse(torch.zeros(1, 4, 16), torch.zeros(1, 4, 16), scale=0.25).exp().tolist()
+    [[4.0, 4.0, 4.0, 4.0]]
     """
-    resolve_backend(backend)
-    _check(q_HND, k_HND)
-    n_heads, n_genes, _ = q_HND.shape
-    lse_HN = torch.empty(n_heads, n_genes, device=q_HND.device)
-    for start, end in _panels(n_genes):
-        for head in range(n_heads):
-            logits_RN = (q_HND[head, start:end] * scale) @ k_HND[head].T
-            lse_HN[head, start:end] = torch.logsumexp(logits_RN, dim=-1)
-    return lse_HN
+    backend = resolve_backend(backend, q_HND.device)
+    check_queries_keys(q_HND, k_HND, n_dims=3, backend=backend)
+    _check_scale(scale)
+    return map_source.row_lse(q_HND, k_HND, scale, backend)
+
+
+def combine_map(
+    q_HND: Tensor,
+    k_HND: Tensor,
+    weights_H: Tensor,
+    options: MapOptions,
+    *,
+    rows: tuple[int, int] | None = None,
+    transpose: bool = False,
+    lse_HN: Tensor | None = None,
+    backend: str = "auto",
+) -> tuple[Tensor, Tensor]:
+    """Rows of the map, or all of it, and the sums of their columns.
+
+    Parameters
+    ----------
+    q_HND, k_HND
+        Pooled queries and keys, shape (heads, genes, d_head), contiguous; float32, float16 (computed as float32) or
+        bfloat16 (on the CPU multiplied in bfloat16, logits off by up to 0.4 % of themselves, all else in float32: a
+        third faster where the CPU has instructions for it).
+    weights_H
+        Weight of each head; scaled to sum to 1. Heads of weight 0 cost nothing.
+    options
+        Scale, symmetrising and correction.
+    rows
+        First row and end. All by default, without a pass for the log-sum-exp; they must fit in memory.
+    transpose
+        Rows of the transposed map: rows are keys.
+    lse_HN
+        :func:`row_lse` of these queries, keys and scale, where it is known already. Only `rows` of a transposed or
+        symmetrised map need it.
+    backend
+        See :func:`grnlab_kernels.resolve_backend`.
+
+    Returns
+    -------
+    Panel of shape (end − first, N), float32, and the sums of its columns before any APC, float64, shape (N,).
+
+    Raises
+    ------
+    ValueError, TypeError
+        When shapes, dtypes or devices do not fit, or no head has a positive weight; the message names the argument.
+
+    Examples
+    --------
+    >>> q = k = torch.zeros(2, 4, 16)
+    >>> panel, sums = combine_map(q, k, torch.ones(2), MapOptions(0.25), rows=(0, 2))
+    >>> panel.tolist(), sums.tolist()
+    ([[0.25, 0.25, 0.25, 0.25], [0.25, 0.25, 0.25, 0.25]], [0.5, 0.5, 0.5, 0.5])
+    """
+    chosen = _source(q_HND, k_HND, weights_H, options, backend, transpose=transpose, lse_HN=lse_HN)
+    if rows is None:
+        return chosen.whole()
+    start, end = rows
+    if not 0 <= start < end <= q_HND.shape[1]:
+        msg = f"rows={rows} must be a first row and an end within the {q_HND.shape[1]} genes, at least one row."
+        raise ValueError(msg)
+    return chosen.rows(start, end)
 
 
 def column_sums(q_HND: Tensor, k_HND: Tensor, weights_H: Tensor, *, scale: float, backend: str = "auto") -> Tensor:
-    """Column sums of the map, float64, shape (N,): the attention each gene receives from all others and itself."""
-    total_N = torch.zeros(q_HND.shape[1], dtype=torch.float64, device=q_HND.device)
-    for _, panel_RN in map_panels(q_HND, k_HND, weights_H, MapOptions(scale), backend=backend):
-        total_N += panel_RN.sum(0, dtype=torch.float64)
-    return total_N
+    """Column sums of the map, float64, shape (N,): the attention each gene receives from all others and itself.
+
+    One direction of all rows, see above; holds a panel for each worker. Parameters as in :func:`combine_map`. They add
+    up to N, at logits of any size, to float32 rounding of the rows.
+
+    Examples
+    --------
+    >>> column_sums(torch.zeros(1, 4, 16), torch.zeros(1, 4, 16), torch.ones(1), scale=0.25).tolist()
+    [1.0, 1.0, 1.0, 1.0]
+    """
+    chosen = _source(q_HND, k_HND, weights_H, MapOptions(scale), backend)
+    return map_source.column_sums(chosen.q_HND, chosen.k_HND, chosen.share_H, scale, chosen.backend)
 
 
 def map_panels(
@@ -72,55 +164,20 @@ def map_panels(
     transpose: bool = False,
     backend: str = "auto",
 ) -> Iterator[tuple[int, Tensor]]:
-    """Stream the map as panels of rows.
+    """Stream the map as panels of rows: first row of the panel, and the panel of shape (R, N), float32.
 
-    Parameters
-    ----------
-    q_HND, k_HND
-        Pooled queries and keys, float32, shape (heads, genes, d_head).
-    weights_H
-        Weight of each head; scaled to sum to 1. Heads of weight 0 cost nothing.
-    options
-        Scale, symmetrising and correction.
-    transpose
-        Panels of the transposed map: rows are keys.
-    backend
-        See :func:`grnlab_kernels.resolve_backend`.
+    Parameters and errors as in :func:`combine_map`; errors come at the call. The panels are yours to change. On the CPU
+    at most two finished ones a worker wait to be taken, or the whole map where it takes at most 512 MB and is
+    transposed, symmetrised or corrected.
 
-    Yields
-    ------
-    First row of the panel, and the panel of shape (R, N), float32, which the next step overwrites.
-
-    Raises
-    ------
-    ValueError
-        When shapes do not fit or no head has a positive weight.
+    Examples
+    --------
+    >>> q = k = torch.zeros(1, 200, 16)
+    >>> [(first, tuple(panel.shape)) for first, panel in map_panels(q, k, torch.ones(1), MapOptions(0.25))]
+    [(0, (128, 200)), (128, (72, 200))]
     """
-    resolve_backend(backend)
-    _check(q_HND, k_HND)
-    q_HND, k_HND, weights = _chosen_heads(q_HND, k_HND, weights_H)
-    q_HND = q_HND * options.scale
-    n_genes = q_HND.shape[1]
-    forward, backward = options.symmetrize or not transpose, options.symmetrize or transpose
-    lse_HN = row_lse(q_HND, k_HND, scale=1.0) if backward else None
-    correction = _apc_terms(q_HND, k_HND, weights, options, transpose=transpose) if options.apc else None
-    for start, end in _panels(n_genes):
-        panel_RN = torch.zeros(end - start, n_genes, device=q_HND.device)
-        logits_RN = torch.empty_like(panel_RN)
-        for head, weight in enumerate(weights):
-            if forward:
-                torch.mm(q_HND[head, start:end], k_HND[head].T, out=logits_RN)
-                panel_RN.add_(torch.softmax(logits_RN, dim=-1), alpha=weight)
-            if lse_HN is not None:
-                torch.mm(k_HND[head, start:end], q_HND[head].T, out=logits_RN)
-                # a share is at most 1, also where huge logits leave rounding errors above 0
-                panel_RN.add_(logits_RN.sub_(lse_HN[head]).clamp_(max=0.0).exp_(), alpha=weight)
-        if options.symmetrize:
-            panel_RN *= 0.5
-        if correction is not None:
-            row_N, column_N = correction
-            panel_RN.addr_(row_N[start:end], column_N, alpha=-1.0)
-        yield start, panel_RN
+    chosen = _source(q_HND, k_HND, weights_H, options, backend, transpose=transpose)
+    return chosen.stream(lambda start, panel_RN: (start, panel_RN))
 
 
 def topk_edges(
@@ -134,12 +191,12 @@ def topk_edges(
     candidates: Tensor | None = None,
     backend: str = "auto",
 ) -> tuple[Tensor, Tensor]:
-    """Find the strongest partners of each gene, exactly, in O(N · K) memory.
+    """Find the strongest partners of each gene, exactly, in O(N · K) memory and what :func:`map_panels` holds.
 
     Parameters
     ----------
     q_HND, k_HND, weights_H, options, backend
-        As in :func:`map_panels`.
+        As in :func:`combine_map`.
     n_edges
         Partners K kept per gene; fewer when there are not so many.
     per
@@ -151,6 +208,18 @@ def topk_edges(
     -------
     Partner of each gene, int64, and the value of the map, float32, both (N, K): strongest first, ties by the lower
     gene number. A gene is not its own partner; a place without partner holds -1 and NaN.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As :func:`combine_map`, for an unknown `per`, no edge asked for, bad `candidates`, or queries and keys that are
+        not finite.
+
+    Examples
+    --------
+    >>> q, k = torch.eye(3)[None], torch.eye(3)[None, [1, 2, 0]]  # gene 0 attends to 2, 1 to 0, 2 to 1
+    >>> topk_edges(q, k, torch.ones(1), 1, MapOptions(1.0))[0].ravel().tolist()
+    [2, 0, 1]
     """
     if per not in ("query", "key"):
         msg = f"per={per!r} is unknown; choose 'query' or 'key'."
@@ -158,71 +227,58 @@ def topk_edges(
     if n_edges < 1:
         msg = f"n_edges={n_edges} must be at least 1."
         raise ValueError(msg)
-    n_genes = q_HND.shape[1]
-    columns = torch.arange(n_genes, device=q_HND.device) if candidates is None else candidates
-    n_kept = min(n_edges, len(columns))
-    partner_NK = torch.empty(n_genes, n_kept, dtype=torch.int64, device=q_HND.device)
-    value_NK = torch.empty(n_genes, n_kept, device=q_HND.device)
-    for start, panel_RN in map_panels(q_HND, k_HND, weights_H, options, transpose=per == "key", backend=backend):
-        rows = torch.arange(start, start + len(panel_RN), device=panel_RN.device)
-        panel_RN[torch.arange(len(rows)), rows] = -torch.inf
-        allowed_RC = panel_RN if candidates is None else panel_RN[:, columns]
-        value, place = _stable_topk(allowed_RC, n_kept)
-        partner_NK[rows], value_NK[rows] = columns[place], value
-    nobody = value_NK == -torch.inf
-    return partner_NK.masked_fill_(nobody, -1), value_NK.masked_fill_(nobody, torch.nan)
-
-
-def _stable_topk(panel_RC: Tensor, n_kept: int) -> tuple[Tensor, Tensor]:
-    """Top values by row, ties by the lower column; torch.topk alone leaves the choice among ties open."""
-    value, place = panel_RC.topk(n_kept, dim=-1)
-    last = value[:, -1:]
-    cut_ties = (panel_RC == last).sum(-1) != (value == last).sum(-1)
-    if cut_ties.any():
-        exact = panel_RC[cut_ties].sort(dim=-1, descending=True, stable=True)
-        value[cut_ties], place[cut_ties] = exact.values[:, :n_kept], exact.indices[:, :n_kept]
-    by_column = place.argsort(dim=-1)
-    value, place = value.gather(-1, by_column), place.gather(-1, by_column)
-    by_value = value.sort(dim=-1, descending=True, stable=True).indices
-    return value.gather(-1, by_value), place.gather(-1, by_value)
-
-
-def _apc_terms(
-    q_HND: Tensor, k_HND: Tensor, weights: list[float], options: MapOptions, *, transpose: bool
-) -> tuple[Tensor, Tensor]:
-    """Row and column factors whose outer product is the correction. Rows of the map sum to 1, so N is the total."""
-    n_genes = q_HND.shape[1]
-    received_N = column_sums(q_HND, k_HND, torch.tensor(weights), scale=1.0)
-    given_N = torch.ones_like(received_N)
-    if options.symmetrize:
-        given_N = received_N = (given_N + received_N) / 2
-    if transpose:
-        given_N, received_N = received_N, given_N
-    return given_N.float(), (received_N / n_genes).float()
-
-
-def _chosen_heads(q_HND: Tensor, k_HND: Tensor, weights_H: Tensor) -> tuple[Tensor, Tensor, list[float]]:
-    if weights_H.shape != q_HND.shape[:1]:
-        msg = f"weights_H has shape {tuple(weights_H.shape)}; expected one weight for each of {len(q_HND)} heads."
+    chosen = _source(q_HND, k_HND, weights_H, options, backend, transpose=per == "key")
+    if candidates is not None:
+        check_genes("candidates", candidates, q_HND.shape[1])
+        if candidates.ndim != 1 or (candidates.diff() <= 0).any():
+            msg = f"candidates of shape {tuple(candidates.shape)} must be a list of rising gene numbers; use .unique()."
+            raise ValueError(msg)
+        candidates = candidates.to(q_HND.device)
+    partner_NK, value_NK = map_source.topk_edges(
+        *(chosen.q_HND, chosen.k_HND, chosen.share_H, candidates),
+        n_edges=n_edges,
+        scale=options.scale,
+        symmetrize=options.symmetrize,
+        apc=options.apc,
+        transpose=chosen.transpose,
+        backend=chosen.backend,
+    )
+    if value_NK.numel() and (value_NK[:, 0].isnan() & (partner_NK[:, 0] >= 0)).any():
+        msg = "the map is not finite: q_HND and k_HND must be finite, and their products within float32."
         raise ValueError(msg)
-    if (weights_H < 0).any() or not weights_H.sum() > 0:
-        msg = f"weights_H must be non-negative with a positive sum; got {weights_H.tolist()}."
+    return partner_NK, value_NK
+
+
+def _source(
+    q_HND: Tensor,
+    k_HND: Tensor,
+    weights_H: Tensor,
+    options: MapOptions,
+    backend: str,
+    *,
+    transpose: bool = False,
+    lse_HN: Tensor | None = None,
+) -> MapSource:
+    """Check the arguments of a map and leave out its heads of weight 0."""
+    backend = resolve_backend(backend, q_HND.device)
+    check_queries_keys(q_HND, k_HND, n_dims=3, backend=backend)
+    check_weights(weights_H, len(q_HND))
+    _check_scale(options.scale)
+    expected = q_HND.shape[:2], torch.float32, q_HND.device
+    if lse_HN is not None and (found := (lse_HN.shape, lse_HN.dtype, lse_HN.device)) != expected:
+        msg = f"lse_HN is {found}; expected shape, dtype and device {expected}, as row_lse returns it."
         raise ValueError(msg)
-    chosen = torch.nonzero(weights_H).ravel()
-    weights = (weights_H[chosen].double() / weights_H.sum(dtype=torch.float64)).tolist()
-    return q_HND[chosen].float(), k_HND[chosen].float(), weights
+    share_H = (weights_H.double() / weights_H.sum(dtype=torch.float64)).float().to(q_HND.device)
+    chosen = torch.nonzero(share_H).ravel()
+    if len(chosen) < len(share_H):
+        q_HND, k_HND, share_H = q_HND[chosen], k_HND[chosen], share_H[chosen]
+        lse_HN = None if lse_HN is None else lse_HN[chosen]
+    return MapSource(
+        *(q_HND, k_HND, share_H, options.scale, backend, options.symmetrize, options.apc, transpose, lse_HN)
+    )
 
 
-def _check(q_HND: Tensor, k_HND: Tensor) -> None:
-    if q_HND.ndim != 3 or q_HND.shape != k_HND.shape:
-        msg = (
-            "q_HND and k_HND must have the same shape (heads, genes, d_head); got "
-            f"{tuple(q_HND.shape)} and {tuple(k_HND.shape)}."
-        )
+def _check_scale(scale: float) -> None:
+    if not 0 < scale < math.inf:
+        msg = f"scale={scale} must be positive and finite, such as 1/√d_head."
         raise ValueError(msg)
-
-
-def _panels(n_genes: int) -> Iterator[tuple[int, int]]:
-    rows = max(16, min(512, _PANEL_BYTES // (4 * max(n_genes, 1))))
-    for start in range(0, n_genes, rows):
-        yield start, min(start + rows, n_genes)

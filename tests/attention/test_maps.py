@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from grnlab_kernels import maps as kernel
+from grnlab_kernels import rows as kernel
 
 from grnlab.attention import AttentionMaps, GroupMaps
 from grnlab.backbones import AttentionSpec
@@ -55,7 +55,7 @@ def test_means(maps):
 @pytest.mark.parametrize("rows", [None, np.array([0, 3, 4, 11, 20])], ids=["all genes", "five genes"])
 @pytest.mark.parametrize(("symmetrize", "apc"), [(False, False), (True, False), (False, True), (True, True)])
 def test_dense_and_tiles_equal_the_definition(monkeypatch, maps, weights, expected, name, rows, symmetrize, apc):
-    monkeypatch.setattr(kernel, "_PANEL_BYTES", 1)
+    monkeypatch.setattr(kernel, "_PANEL_ROWS", (16, 16))
     options = {"rows": rows, "symmetrize": symmetrize, "apc": apc}
     dense = maps.dense(name, weights, **options)
     assert dense.dtype == np.float32

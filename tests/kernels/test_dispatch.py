@@ -45,5 +45,21 @@ def test_unknown_variable(monkeypatch):
 
 
 def test_triton_runs_once_it_can(monkeypatch):
-    monkeypatch.setattr("grnlab_kernels.dispatch.why_not_triton", lambda: None)
+    monkeypatch.setattr("grnlab_kernels.dispatch.why_not_triton", lambda device=None: None)
     assert resolve_backend("triton") == "triton"
+    assert resolve_backend("auto", "cuda") == "triton"
+    assert resolve_backend("auto", "cpu") == "torch"
+
+
+def test_auto_falls_back_once_with_a_word(monkeypatch, caplog):
+    monkeypatch.setattr("grnlab_kernels.dispatch.why_not_triton", lambda device=None: "a reason of its own")
+    assert [resolve_backend("auto", "cuda") for _ in range(3)] == ["torch"] * 3
+    assert caplog.text.count("a reason of its own") == 1
+
+
+def test_the_interpreter_makes_triton_run_anywhere(monkeypatch):
+    pytest.importorskip("triton")
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    assert why_not_triton("cpu") is None
+    assert resolve_backend("triton", "cpu") == "triton"
+    assert resolve_backend("auto", "cpu") == "torch"
