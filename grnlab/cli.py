@@ -1,4 +1,4 @@
-"""The command line: ``grnlab demo``, ``grnlab infer``, ``grnlab models``."""
+"""The command line: ``grnlab demo``, ``grnlab infer``, ``grnlab models``, ``grnlab pretrain``."""
 
 import argparse
 import difflib
@@ -52,6 +52,18 @@ DATA.h5ad must hold raw counts in X (or --layer). Genes are matched by name: sym
 OUT is made new: page (network.html), networks (networks.grns), tables, enrichment and summary.md. Nothing is written
 under its name before all of it is there, and an existing folder is kept unless you say --overwrite.
 """
+_PRETRAIN_HELP = """
+Examples
+--------
+  grnlab pretrain laptop --data cells --out my_model
+  grnlab pretrain scprint-small --data cells --out my_model --dry-run
+  grnlab pretrain recipe.yaml --data cells --out my_model --max-minutes 120
+  grnlab pretrain recipe.yaml --data cells --out my_model --resume
+  torchrun --nproc-per-node 4 -m grnlab pretrain recipe.yaml --data cells --out my_model   (devices: 4 in the recipe)
+
+--data is a folder of h5ad files or zarr stores of raw counts. A run can be stopped at any time (Ctrl-C) and goes on
+with --resume; OUT.run holds its states and logs, OUT the finished model, which infer --model OUT takes.
+"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -66,8 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, ImportError, KeyError) as error:
         print(f"grnlab: {error.args[0] if isinstance(error, KeyError) else error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("grnlab: interrupted; nothing was written under the final name.", file=sys.stderr)
+    except KeyboardInterrupt as stopped:
+        print(f"grnlab: {stopped or 'interrupted; nothing was written under the final name.'}", file=sys.stderr)
         return 130
     return 0
 
@@ -134,10 +146,31 @@ def _parser() -> argparse.ArgumentParser:
     )
     models.add_argument("--card", metavar="NAME", help="print the model card of one")
     models.set_defaults(run=_models)
+
+    pretrain = commands.add_parser(
+        "pretrain",
+        help="train a model of your own",
+        description="Train a backbone on a folder of cells, by a recipe: a built-in name or a YAML file.",
+        epilog=_PRETRAIN_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    recipes = ", ".join(sorted(path.stem for path in (Path(__file__).parent / "training/recipes").glob("*.yaml")))
+    pretrain.add_argument("recipe", metavar="RECIPE", help=f"YAML file, or one of {recipes}")
+    pretrain.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of the cells")
+    pretrain.add_argument("--out", type=Path, metavar="DIR", help="model folder to write")
+    pretrain.add_argument("--max-minutes", type=_positive, help="end after so many minutes (default: the recipe's)")
+    pretrain.add_argument("--max-steps", type=_at_least_one, help="end after so many steps (default: the recipe's)")
+    pretrain.add_argument("--seed", type=_whole_number, help="of weights, sampling and corruption")
+    pretrain.add_argument("--devices", type=_at_least_one, help="processes, one per GPU")
+    pretrain.add_argument("--resume", action="store_true", help="go on with a run that was stopped")
+    pretrain.add_argument(
+        "--dry-run", action="store_true", help="say what the run would read and need, and train nothing"
+    )
+    pretrain.set_defaults(run=_pretrain)
     for command in (demo, infer):
         command.add_argument("--seed", type=_whole_number, default=0, help="of communities and layout (%(default)s)")
         command.add_argument("--overwrite", action="store_true", help="replace an existing folder")
-    for command in (demo, infer, models):
+    for command in (demo, infer, models, pretrain):
         command.add_argument("-v", "--verbose", action="store_true", help="say what happens")
     return parser
 
@@ -232,6 +265,35 @@ def _models(options: argparse.Namespace) -> None:
         )
 
 
+def _pretrain(options: argparse.Namespace) -> None:
+    from grnlab.training import dry_run, read_recipe, run_recipe
+
+    recipe = read_recipe(
+        options.recipe,
+        max_minutes=options.max_minutes,
+        max_steps=options.max_steps,
+        seed=options.seed,
+        devices=options.devices,
+        accumulate=options.devices,
+    )
+    if options.dry_run:
+        cells, needs = dry_run(recipe, options.data)
+        print(f"{recipe.name}: {cells}\n{needs}")
+        return
+    if options.out is None:
+        msg = "--out is missing; name the model folder to write, or ask for a --dry-run."
+        raise ValueError(msg)
+    started = time.monotonic()
+    model = run_recipe(recipe, options.data, options.out, resume=options.resume)
+    curve = model.provenance["loss_curve"]
+    loss = f", validation loss {curve[-1]['val/loss']:.3f}" if curve and "val/loss" in curve[-1] else ""
+    print(
+        f"{recipe.name}: {model.provenance['steps']:,} steps, {model.provenance['cells_seen']:,} cells{loss}\n\n"
+        f"Done in {time.monotonic() - started:.0f} s. "
+        f"Use it with: grnlab infer CELLS.h5ad --model {options.out} --out DIR"
+    )
+
+
 def _read_regulators(path: Path, vocab: "GeneVocab") -> list[str]:
     """Symbols of the genes named in a file, checked before the work starts."""
     if not path.is_file():
@@ -285,6 +347,17 @@ def _at_least_one(text: str) -> int:
         msg = f"{text!r} must be at least 1"
         raise argparse.ArgumentTypeError(msg)
     return int(text)
+
+
+def _positive(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        msg = f"{text!r} is not a number above 0"
+        raise argparse.ArgumentTypeError(msg)
+    return number
 
 
 def _gene_number(text: str) -> int | str:

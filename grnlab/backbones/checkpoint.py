@@ -1,12 +1,12 @@
 """Checkpoints: a folder of safetensors, JSON and the gene table. No pickle is ever read.
 
 ``model.safetensors`` weights (float16 or float32; loaded as float32) · ``config.json`` architecture, provenance and
-head sets · ``genes.tsv.gz`` vocabulary · ``README.md`` model card.
+head sets · ``genes.tsv.gz`` vocabulary · ``README.md`` model card. The Hugging Face Hub takes such a folder as it is.
 """
 
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -15,18 +15,25 @@ import torch
 
 from grnlab._files import atomic_directory
 from grnlab._provenance import file_hash
+from grnlab.backbones.card import model_card
+from grnlab.backbones.registry import Pretrained, architecture_of, architectures, build_model, register_architecture
 from grnlab.backbones.scprint import ScPrint, ScPrintConfig
 from grnlab.genes import GeneVocab
 
 FORMAT = 1
+FILES = ("model.safetensors", "config.json", "genes.tsv.gz", "README.md")
 _BUILTIN = "grnlab.backbones"
+_PICKLES = (".ckpt", ".pt", ".pth", ".bin", ".pkl", ".pickle")
+
+register_architecture("scprint", ScPrint, ScPrintConfig)
 
 
 def save_model(
-    model: ScPrint,
+    model: Any,
     path: str | Path,
     *,
     provenance: Mapping[str, Any] | None = None,
+    heads: Mapping[str, Sequence[Sequence[float]]] | None = None,
     card: str = "",
     half: bool = False,
     overwrite: bool = False,
@@ -36,13 +43,15 @@ def save_model(
     Parameters
     ----------
     model
-        The model.
+        A model of a registered architecture, see :func:`grnlab.backbones.registry.register_architecture`.
     path
         Folder to write.
     provenance
-        How the model was made; JSON values.
+        How the model was made; JSON values. By default that of the model.
+    heads
+        Head sets: name → (layer, head, weight) of each head; by default those the model has in ``heads``.
     card
-        Markdown text of the model card.
+        Markdown text of the model card; by default made of the provenance.
     half
         Store weights as float16, half the size.
     overwrite
@@ -52,28 +61,34 @@ def save_model(
     ------
     FileExistsError
         When the folder exists and `overwrite` is False.
+    TypeError
+        When the architecture is not registered.
+    ValueError
+        When a head set names a head the model does not have.
     """
     from safetensors.torch import save
 
     dtype = torch.float16 if half else torch.float32
-    weights = {name: value.detach().to("cpu", dtype).contiguous() for name, value in model.state_dict().items()}
+    weights = {name: _to_file(value, dtype) for name, value in model.state_dict().items()}
     config = {
         "format": FORMAT,
-        "architecture": "scprint",
+        "architecture": architecture_of(model),
         "name": model.name,
         "config": model.config.to_dict(),
         "vocab_hash": model.vocab.hash,
-        "provenance": dict(provenance or {}),
+        "provenance": dict(model.provenance if provenance is None else provenance),
     }
+    if heads := getattr(model, "heads", {}) if heads is None else heads:
+        config["heads"] = {name: _checked_heads(name, chosen, model) for name, chosen in heads.items()}
     with atomic_directory(path, overwrite=overwrite) as folder:
         (folder / "model.safetensors").write_bytes(save(weights))
         (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
         model.vocab.save(folder / "genes.tsv.gz")
-        (folder / "README.md").write_text(card or f"# {model.name}\n", encoding="utf-8")
+        (folder / "README.md").write_text(card or model_card(model, config["provenance"]), encoding="utf-8")
     return Path(path)
 
 
-def load_model(name: str | Path = "grnlab-small", *, device: str = "cpu") -> ScPrint:
+def load_model(name: str | Path = "grnlab-small", *, device: str = "cpu") -> Pretrained:
     """Load a backbone by the name of a built-in model or the path of a checkpoint folder.
 
     Parameters
@@ -85,14 +100,16 @@ def load_model(name: str | Path = "grnlab-small", *, device: str = "cpu") -> ScP
 
     Returns
     -------
-    The model in evaluation mode, with ``weights_hash`` and ``provenance`` set.
+    The model in evaluation mode, with ``weights_hash``, ``provenance`` and ``heads`` (name → list of layer, head and
+    weight) set.
 
     Raises
     ------
     FileNotFoundError
         When there is no such model.
     ValueError
-        When the folder is incomplete, of another format, or its weights do not fit its configuration.
+        When the folder is incomplete, of another format, or its weights do not fit its configuration; when the path is
+        that of a pickle.
 
     Examples
     --------
@@ -111,10 +128,11 @@ def load_model(name: str | Path = "grnlab-small", *, device: str = "cpu") -> ScP
     except (OSError, EOFError, SafetensorError, KeyError, TypeError, ValueError, zlib.error) as error:
         msg = f"{folder} is not a complete grnlab checkpoint: {error}"
         raise ValueError(msg) from error
-    if config.get("format") != FORMAT or config.get("architecture") != "scprint":
+    known = architectures()
+    if config.get("format") != FORMAT or config.get("architecture") not in known:
         msg = (
             f"{folder} has format {config.get('format')!r} and architecture {config.get('architecture')!r}; this "
-            f"version reads format {FORMAT} of 'scprint'."
+            f"version reads format {FORMAT} of {', '.join(map(repr, known))}."
         )
         raise ValueError(msg)
     if missing := [key for key in ("name", "config", "vocab_hash", "provenance") if key not in config]:
@@ -124,13 +142,16 @@ def load_model(name: str | Path = "grnlab-small", *, device: str = "cpu") -> ScP
         msg = f"{folder / 'genes.tsv.gz'} is not the vocabulary this model was trained with; restore the original file."
         raise ValueError(msg)
     try:
-        model = ScPrint(vocab, ScPrintConfig.from_dict(config["config"]), name=config["name"])
-        model.load_state_dict({key: value.float() for key, value in weights.items()})
+        model = build_model(
+            vocab, known[config["architecture"]].config.from_dict(config["config"]), name=config["name"]
+        )
+        model.load_state_dict({key: x.float() if x.is_floating_point() else x for key, x in weights.items()})
     except (RuntimeError, TypeError, ValueError) as error:
         msg = f"the weights in {folder} do not fit its config.json: {error}"
         raise ValueError(msg) from error
     model.weights_hash = file_hash(folder / "model.safetensors")
     model.provenance = config["provenance"]
+    model.heads = config.get("heads", {})
     return model.eval().to(device)
 
 
@@ -145,7 +166,31 @@ def _locate(name: str | Path) -> Path:
     if str(name) in builtin:
         return builtin[str(name)]
     folder = Path(name)
+    if folder.suffix in _PICKLES and not folder.is_dir():
+        msg = (
+            f"{name} is a pickle: reading one can run any code it holds, so grnlab never does. If you trust it, take "
+            "its weights out with torch.load(path, weights_only=True), put them into a model with load_state_dict, and "
+            "write that with grnlab.backbones.save_model."
+        )
+        raise ValueError(msg)
     if not folder.is_dir():
         msg = f"{name} is neither a built-in model ({', '.join(builtin) or 'none'}) nor a checkpoint folder."
         raise FileNotFoundError(msg)
     return folder
+
+
+def _to_file(value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Copy of a weight (tied ones may not share memory in a file); what is not floating keeps its type."""
+    return value.detach().to("cpu", dtype if value.is_floating_point() else value.dtype, copy=True).contiguous()
+
+
+def _checked_heads(name: str, chosen: Sequence[Sequence[float]], model: Any) -> list[list[float]]:
+    sizes = model.attention
+    for one in chosen:
+        if len(one) != 3 or not (one[0] in range(sizes.n_layers) and one[1] in range(sizes.n_heads)):
+            msg = (
+                f"head set {name!r} holds {one}; expected (layer, head, weight) of a model of {sizes.n_layers} layers "
+                f"of {sizes.n_heads} heads."
+            )
+            raise ValueError(msg)
+    return [[int(layer), int(head), float(weight)] for layer, head, weight in chosen]

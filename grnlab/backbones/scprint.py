@@ -5,6 +5,7 @@ tokens stand first: total counts, the cell embedding, one per class. Pre-norm bl
 """
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, cast
@@ -43,7 +44,9 @@ class ScPrintConfig:
     positions
         Add the code of the genome position.
     classes
-        Class name → its labels; each class has a special token and a decoder.
+        Class name → its leaf labels; each class has a special token and a decoder.
+    groups
+        Class name → coarse label → its leaf labels, for classes whose labels come from an ontology.
     dropout, drop_path
         While training.
     """
@@ -55,18 +58,48 @@ class ScPrintConfig:
     decoder: str = "zinb"
     positions: bool = True
     classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    groups: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
     dropout: float = 0.1
     drop_path: float = 0.02
 
+    def __post_init__(self) -> None:
+        if strange := sorted(set(self.groups) - set(self.classes)):
+            msg = f"groups names the classes {strange}, which are not among classes {sorted(self.classes)}."
+            raise ValueError(msg)
+        for name in self.classes:
+            if twice := sorted(label for label, times in Counter(self.labels(name)).items() if times > 1):
+                msg = f"class {name!r} has the labels {twice} twice; a label is a leaf or a group, and has one code."
+                raise ValueError(msg)
+            for label, leaves in self.groups.get(name, {}).items():
+                if not leaves or not set(leaves) <= set(self.classes[name]):
+                    msg = (
+                        f"group {label!r} of class {name!r} has the leaves {sorted(leaves)}; it needs one or more of "
+                        f"classes[{name!r}]."
+                    )
+                    raise ValueError(msg)
+
+    def labels(self, name: str) -> tuple[str, ...]:
+        """All labels of a class in the order of their codes: the leaves, then the coarse labels."""
+        return (*self.classes[name], *self.groups.get(name, {}))
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        return asdict(self) | {"classes": {name: list(labels) for name, labels in self.classes.items()}}
+        return asdict(self) | {
+            "classes": {name: list(labels) for name, labels in self.classes.items()},
+            "groups": {
+                name: {label: list(leaves) for label, leaves in groups.items()} for name, groups in self.groups.items()
+            },
+        }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "ScPrintConfig":
         """Inverse of :meth:`to_dict`; an unknown key raises TypeError."""
         classes = {name: tuple(labels) for name, labels in values.get("classes", {}).items()}
-        return cls(**{**values, "classes": classes})
+        groups = {
+            name: {label: tuple(leaves) for label, leaves in groups.items()}
+            for name, groups in values.get("groups", {}).items()
+        }
+        return cls(**{**values, "classes": classes, "groups": groups})
 
 
 class ScPrint(nn.Module):
@@ -110,7 +143,14 @@ class ScPrint(nn.Module):
         self.expression_decoder = ExpressionDecoder(d_model, kind=config.decoder)
         self.cell_decoder = CellDecoder(d_model, kind=config.decoder)
         self.class_decoders = nn.ModuleDict(
-            {label: ClassDecoder(d_model, len(labels)) for label, labels in config.classes.items()}
+            {
+                class_: ClassDecoder(
+                    d_model,
+                    len(leaves),
+                    groups=[[leaves.index(leaf) for leaf in group] for group in config.groups.get(class_, {}).values()],
+                )
+                for class_, leaves in config.classes.items()
+            }
         )
         self._initialise()
 
@@ -154,16 +194,18 @@ class ScPrint(nn.Module):
         """Gene embeddings (B, T, M), all tokens (B, P + T, M) with the special ones first, and their padding."""
         gene_BTM = self.gene_embedding(tokens.genes_BT)
         value_BTM = self.value_encoder(tokens.values_BT, hidden_BT=tokens.hidden_BT, real_BT=tokens.real_BT)
-        x_BTM = gene_BTM + value_BTM
+        return gene_BTM, *self._sequence(gene_BTM + value_BTM, self.special.expand(len(tokens), -1, -1), tokens)
+
+    def _sequence(self, x_BTM: Tensor, special_BEM: Tensor, tokens: CellTokens) -> tuple[Tensor, Tensor | None]:
+        """Add positions to the gene tokens, set the total and the special tokens before them; with the padding."""
         if self.position is not None:
             x_BTM = x_BTM + self.position(tokens.genes_BT)
         depth_B1M = self.depth_encoder(tokens.totals_B).unsqueeze(1)
-        special_BPM = self.special.expand(len(tokens), -1, -1)
-        x_BTM = torch.cat([depth_B1M, special_BPM.to(x_BTM.dtype), x_BTM], dim=1)
+        x_BTM = torch.cat([depth_B1M, special_BEM.to(x_BTM.dtype), x_BTM], dim=1)
         pad_BT = tokens.pad_BT
         if pad_BT is not None:
             pad_BT = torch.cat([pad_BT.new_zeros(len(tokens), self.attention.n_prefix), pad_BT], dim=1)
-        return gene_BTM, x_BTM, pad_BT
+        return x_BTM, pad_BT
 
     def encode(self, tokens: CellTokens, *, record: Recorder | None = None) -> Encoded:
         """Run the transformer.
@@ -176,7 +218,25 @@ class ScPrint(nn.Module):
             Receives queries, keys, values and attention outputs of every layer, special tokens first.
         """
         gene_BTM, x_BTM, pad_BT = self.embed(tokens)
-        x_BTM = self.transformer(x_BTM, pad_BT=pad_BT, record=record)
+        return self._encoded(gene_BTM, self.transformer(x_BTM, pad_BT=pad_BT, record=record), tokens)
+
+    def regenerate(self, encoded: Encoded, tokens: CellTokens) -> Encoded:
+        """Run the transformer again with the embeddings of the cells in place of counts and special tokens.
+
+        Parameters
+        ----------
+        encoded
+            Output of :meth:`encode`, of which only ``cell_BM`` and ``classes_BM`` are used.
+        tokens
+            Genes to make counts for, which need not be those that were encoded, and the total to make; their counts
+            are not read.
+        """
+        gene_BTM = self.gene_embedding(tokens.genes_BT)
+        special_BEM = torch.stack([encoded.cell_BM, *(encoded.classes_BM[name] for name in self.config.classes)], dim=1)
+        x_BTM, pad_BT = self._sequence(gene_BTM, special_BEM, tokens)
+        return self._encoded(gene_BTM, self.transformer(x_BTM, pad_BT=pad_BT), tokens)
+
+    def _encoded(self, gene_BTM: Tensor, x_BTM: Tensor, tokens: CellTokens) -> Encoded:
         n_prefix = self.attention.n_prefix
         return Encoded(
             genes_BTM=x_BTM[:, n_prefix:],
@@ -201,5 +261,9 @@ class ScPrint(nn.Module):
         return self.cell_decoder(encoded.input_BTM, cell_BM, depth_B, pad_BT=encoded.pad_BT)
 
     def classify(self, encoded: Encoded) -> dict[str, Tensor]:
-        """Logits of each class, shape (B, n_labels)."""
+        """Logits of the leaf labels of each class, shape (B, n_leaves)."""
         return {name: decoder(encoded.classes_BM[name]) for name, decoder in self.class_decoders.items()}
+
+    def members(self, name: str) -> Tensor:
+        """Which leaves each label of a class stands for, bool of shape (n_labels, n_leaves); rows in order of codes."""
+        return cast("ClassDecoder", self.class_decoders[name]).members_LK

@@ -1,18 +1,16 @@
 """Cells of many files aligned to one vocabulary, to train on."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
-import anndata as ad
 import numpy as np
+import pandas as pd
 import scipy.sparse as sp
 import torch
 
-from grnlab.data.counts import counts_of
+from grnlab.data.store import FileCounts
 from grnlab.data.tokens import CellTokens, sample_context
-from grnlab.genes import GeneVocab, align
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +22,7 @@ class CellCollection:
     Attributes
     ----------
     counts
-        CSR, shape (n_cells, n_vocab), float32.
+        CSR, shape (n_cells, n_vocab), float32; or the same on disk: ``counts[rows]`` is CSR either way.
     datasets
         Data set number of each cell, shape (n_cells,).
     names
@@ -35,42 +33,142 @@ class CellCollection:
         Total counts of each cell over all genes of its file, also those outside the vocabulary, shape (n_cells,).
     labels
         Class name → code of each cell, -1 where unknown.
+    label_values
+        Class name → classes in the order of their codes, where columns of the files named them.
+    report
+        One row for each file that was asked for: whether it is used, why not, and what became of its cells.
     """
 
-    counts: sp.csr_matrix
+    counts: sp.csr_matrix | FileCounts
     datasets: np.ndarray
     names: list[str]
     available: list[np.ndarray]
     totals: np.ndarray
     labels: dict[str, np.ndarray] = field(default_factory=dict)
+    label_values: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    report: pd.DataFrame | None = None
 
     def __len__(self) -> int:
         return self.counts.shape[0]
 
-    def split(self, fraction: float, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """Cell numbers for training and for validation, the latter a random `fraction`."""
-        order = np.random.default_rng(seed).permutation(len(self))
-        n_held_out = max(1, round(fraction * len(self)))
-        return np.sort(order[n_held_out:]), np.sort(order[:n_held_out])
+    def rows_of(self, names: Sequence[str]) -> np.ndarray:
+        """Cell numbers of some data sets, increasing.
 
-    def sampling_weights(self, label: str) -> np.ndarray:
-        """Weight 50 / (count + 50) of each cell, `count` being the cells that share its data set and label."""
-        codes = self.labels.get(label, np.full(len(self), -1))
-        _, inverse, count = np.unique(np.stack([self.datasets, codes]), axis=1, return_inverse=True, return_counts=True)
-        return (50.0 / (count + 50.0))[inverse.ravel()]
+        Raises
+        ------
+        ValueError
+            When there is no data set of a name.
+        """
+        unknown = sorted(set(names) - set(self.names))
+        if unknown:
+            msg = f"there is no data set {unknown}; there are {self.names}."
+            raise ValueError(msg)
+        return np.flatnonzero(np.isin(self.datasets, [self.names.index(name) for name in names]))
+
+    def split(self, fraction: float, *, seed: int, held_out: Sequence[str] = ()) -> tuple[np.ndarray, np.ndarray]:
+        """Cell numbers for training and for validation, both increasing.
+
+        Parameters
+        ----------
+        fraction
+            Share of the cells for validation, drawn at random; at least one cell.
+        seed
+            For the draw.
+        held_out
+            Data sets that are in neither part; :meth:`rows_of` gives their cells.
+
+        Raises
+        ------
+        ValueError
+            When there is no data set of a name, or no cell is left to train on.
+        """
+        rows = np.delete(np.arange(len(self)), self.rows_of(held_out))
+        n_validation = max(1, round(fraction * len(rows)))
+        if n_validation >= len(rows):
+            msg = f"fraction={fraction} of {len(rows)} cells leaves none to train on; lower it, or hold out less."
+            raise ValueError(msg)
+        order = rows[np.random.default_rng(seed).permutation(len(rows))]
+        return np.sort(order[n_validation:]), np.sort(order[:n_validation])
+
+    def sampling_weights(self, labels: str | Sequence[str] = ("dataset",)) -> np.ndarray:
+        """Weight 50 / (count + 50) of each cell, `count` being the cells that share its combination of labels.
+
+        So a cell of the rarest combination is drawn at most about 50 times less than one of the commonest would be by
+        weights 1 / count (scPRINT, doi:10.1038/s41467-025-58699-1). Unknown is a value of its own.
+
+        Parameters
+        ----------
+        labels
+            Names of labels; ``"dataset"`` is the data set. One name alone stands for ``("dataset", name)``.
+
+        Returns
+        -------
+        float64, shape (n_cells,).
+
+        Raises
+        ------
+        ValueError
+            When there is no label of a name. A collection without any label is weighed by data set, with a warning.
+        """
+        names = list(dict.fromkeys(["dataset", labels] if isinstance(labels, str) else labels))
+        if not self.labels and set(names) - {"dataset"}:
+            logger.warning("the collection has no labels: its cells are weighed by data set, not by %s", names)
+            names = ["dataset"]
+        unknown = sorted(set(names) - {"dataset", *self.labels})
+        if unknown:
+            msg = f"labels names {unknown}; there are {['dataset', *self.labels]}."
+            raise ValueError(msg)
+        group = np.zeros(len(self), dtype=np.int64)
+        for name in names:
+            codes = self.datasets if name == "dataset" else self.labels[name]
+            values, inverse = np.unique(codes, return_inverse=True)
+            group = np.unique(group * len(values) + inverse, return_inverse=True)[1]  # numbers stay below n_cells
+        return (50.0 / (np.bincount(group) + 50.0))[group]
 
     def batch(self, rows: np.ndarray, n_tokens: int, *, generator: np.random.Generator) -> CellTokens:
         """Draw the contexts of cells, padded to `n_tokens` where a data set has fewer genes."""
+        return self.batches([rows], n_tokens, generators=[generator])[0]
+
+    def batches(
+        self, rows: Sequence[np.ndarray], n_tokens: int, *, generators: Sequence[np.random.Generator]
+    ) -> list[CellTokens]:
+        """Several batches at once: each as :meth:`batch` gives it, but a cell on disk is read only once, in its order.
+
+        Parameters
+        ----------
+        rows
+            Cell numbers of each batch.
+        n_tokens
+            Length of the contexts.
+        generators
+            Source of randomness of each batch.
+
+        Raises
+        ------
+        ValueError
+            When cells on disk cannot be read (the message names the file).
+        """
+        counts, places = self.counts, list(rows)
+        if isinstance(counts, FileCounts):
+            wanted, place = np.unique(np.concatenate(rows), return_inverse=True)
+            counts, places = counts[wanted], np.split(place, np.cumsum([len(part) for part in rows])[:-1])
+        return [
+            self._contexts(counts, place, part, n_tokens, generator)
+            for place, part, generator in zip(places, rows, generators, strict=True)
+        ]
+
+    def _contexts(
+        self, counts: sp.csr_matrix, place: np.ndarray, rows: np.ndarray, n_tokens: int, generator: np.random.Generator
+    ) -> CellTokens:
+        """Batch of the cells `rows`, whose counts stand in the rows `place` of `counts`."""
         genes = np.zeros((len(rows), n_tokens), dtype=np.int64)
         values = np.zeros((len(rows), n_tokens), dtype=np.float32)
         pad = np.ones((len(rows), n_tokens), dtype=bool)
         for dataset in np.unique(self.datasets[rows]):
             here = np.flatnonzero(self.datasets[rows] == dataset)
-            tokens, counts = sample_context(
-                self.counts, rows[here], self.available[dataset], n_tokens, generator=generator
-            )
+            tokens, seen = sample_context(counts, place[here], self.available[dataset], n_tokens, generator=generator)
             genes[here, : tokens.shape[1]] = tokens
-            values[here, : tokens.shape[1]] = counts
+            values[here, : tokens.shape[1]] = seen
             pad[here, : tokens.shape[1]] = False
         return CellTokens(
             genes_BT=torch.from_numpy(genes),
@@ -79,75 +177,3 @@ class CellCollection:
             pad_BT=torch.from_numpy(pad) if pad.any() else None,
             labels={name: torch.from_numpy(codes[rows].astype(np.int64)) for name, codes in self.labels.items()},
         )
-
-
-def load_collection(
-    paths: Sequence[str | Path],
-    vocab: GeneVocab,
-    *,
-    min_genes: int = 200,
-    label: Callable[[ad.AnnData], Mapping[str, np.ndarray]] | None = None,
-    max_cells: int | None = None,
-    seed: int = 0,
-) -> CellCollection:
-    """Read h5ad files of counts into memory, aligned by gene name.
-
-    Parameters
-    ----------
-    paths
-        Files to read.
-    vocab
-        Vocabulary of the model.
-    min_genes
-        Cells with fewer expressed genes of the vocabulary are left out.
-    label
-        Gives the class codes of the cells of a file, for example by reading ``obs["cell_type"]``.
-    max_cells
-        At most so many random cells of each file.
-    seed
-        For that choice.
-
-    Raises
-    ------
-    ValueError
-        When a file cannot be read, does not hold counts or has no cell left (the message names the file).
-    """
-    blocks, datasets, totals, available = [], [], [], []
-    labels: dict[str, list[np.ndarray]] = {}
-    rng = np.random.default_rng(seed)
-    for number, path in enumerate(map(Path, paths)):
-        try:
-            adata = ad.read_h5ad(path)
-            counts = counts_of(adata)
-            found = align(adata.var_names, vocab)
-        except (OSError, LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-            msg = f"{path}: {error}"
-            raise ValueError(msg) from error
-        total = np.asarray(counts.sum(axis=1)).ravel()
-        spread = sp.csr_matrix(
-            (np.ones(len(found.columns), dtype=np.float32), (found.columns, found.tokens)),
-            shape=(counts.shape[1], len(vocab)),
-        )
-        aligned = sp.csr_matrix(counts @ spread)
-        aligned.sort_indices()
-        keep = np.flatnonzero(np.diff(aligned.indptr) >= min_genes)
-        if max_cells is not None and len(keep) > max_cells:
-            keep = np.sort(rng.choice(keep, max_cells, replace=False))
-        logger.info("%s: %s; %d of %d cells", path.stem, found.report, len(keep), len(total))
-        if len(keep) == 0:
-            msg = f"{path}: no cell has {min_genes} expressed genes; lower min_genes or leave the file out."
-            raise ValueError(msg)
-        blocks.append(aligned[keep])
-        datasets.append(np.full(len(keep), number))
-        totals.append(total[keep])
-        available.append(found.tokens.copy())
-        for name, codes in (label(adata) if label else {}).items():
-            labels.setdefault(name, []).append(np.asarray(codes)[keep])
-    return CellCollection(
-        counts=sp.vstack(blocks, format="csr"),
-        datasets=np.concatenate(datasets),
-        names=[Path(path).stem for path in paths],
-        available=available,
-        totals=np.concatenate(totals),
-        labels={name: np.concatenate(codes) for name, codes in labels.items()},
-    )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import scipy.sparse as sp
 import torch
+from grnlab_kernels.sampling import sample_csr
 from torch import Tensor
 
 
@@ -121,17 +122,7 @@ def sample_context(
     -------
     Tokens and counts, both of shape (B, T). A gene occurs at most once in a cell.
     """
-    n_tokens = min(n_tokens, len(available))
-    most_expressed = n_tokens - min(round(unexpressed * n_tokens), len(available))
-    tokens = np.zeros((len(rows), n_tokens), dtype=np.int64)
-    values = np.zeros((len(rows), n_tokens), dtype=np.float32)
-    for place, row in enumerate(rows):
-        start, end = counts.indptr[row], counts.indptr[row + 1]
-        seen, seen_counts = counts.indices[start:end], counts.data[start:end]
-        silent = np.setdiff1d(available, seen, assume_unique=True)
-        n_seen = min(len(seen), max(most_expressed, n_tokens - len(silent)))
-        chosen = generator.permutation(len(seen))[:n_seen]
-        tokens[place, :n_seen] = seen[chosen]
-        values[place, :n_seen] = seen_counts[chosen]
-        tokens[place, n_seen:] = generator.choice(silent, n_tokens - n_seen, replace=False)
-    return tokens, values
+    seed = int(generator.integers(1 << 63))
+    return sample_csr(
+        counts.indptr, counts.indices, counts.data, rows, available, n_tokens, seed=seed, unexpressed=unexpressed
+    )

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from grnlab.nn import attention_cpu
+
 ATTENTION_BACKENDS = ("sdpa", "flash")
 
 
@@ -65,6 +67,8 @@ def attend(
     if backend != "sdpa":
         msg = f"attention backend {backend!r} is unknown; choose one of {ATTENTION_BACKENDS}."
         raise ValueError(msg)
+    if dropout == 0.0 and attention_cpu.fits(q_BTHD):
+        return attention_cpu.attend_in_blocks(q_BTHD, k_BTHD, v_BTHD, pad_BT)
     mask = None if pad_BT is None else ~pad_BT[:, None, None, :]
     q, k, v = (x.transpose(1, 2) for x in (q_BTHD, k_BTHD, v_BTHD))
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout).transpose(1, 2)

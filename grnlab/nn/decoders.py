@@ -1,15 +1,16 @@
 """From tokens to a distribution of counts, and from cell embeddings to counts and classes.
 
-Shape suffixes: B cells, T gene tokens, M model dimension.
+Shape suffixes: B cells, T gene tokens, M model dimension, K leaf labels of a class, L labels of a class.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 DISTRIBUTIONS = ("zinb", "nb", "mse")
-_LOG_THETA_MAX = 15.0
+_LOG_THETA_MAX = 15.0  # either way: beyond it a Poisson, or a gamma function that overflows
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def _distribution(kind: str, raw_BTK: Tensor, depth_B: Tensor, pad_BT: Tensor | 
     log_mean = torch.log_softmax(logits, dim=-1) + depth_B.clamp(min=1e-6).log().unsqueeze(-1)
     if pad_BT is not None:  # a finite value in padded places keeps the gradient of a masked loss free of NaN
         log_mean = log_mean.masked_fill(pad_BT, 0.0)
-    log_theta = raw_BTK[..., 1].clamp(max=_LOG_THETA_MAX)
+    log_theta = raw_BTK[..., 1].clamp(-_LOG_THETA_MAX, _LOG_THETA_MAX)
     return CountDistribution(kind, log_mean, log_theta, raw_BTK[..., 2] if kind == "zinb" else None)
 
 
@@ -117,14 +118,59 @@ class CellDecoder(nn.Module):
 
 
 class ClassDecoder(nn.Module):
-    """Logits of the leaf labels of one class from its embedding: Linear → LayerNorm → ReLU → Linear."""
+    """Logits of the leaf labels of one class from its embedding: Linear → LayerNorm → ReLU → Linear.
 
-    def __init__(self, d_model: int, n_labels: int) -> None:
+    Parameters
+    ----------
+    d_model
+        Model dimension.
+    n_leaves
+        Number of leaf labels K.
+    groups
+        For each coarse label, the numbers of its leaves.
+
+    Attributes
+    ----------
+    members_LK
+        True where a leaf belongs to a label: a row per leaf (itself), then a row per coarse label.
+    """
+
+    def __init__(self, d_model: int, n_leaves: int, *, groups: Sequence[Sequence[int]] = ()) -> None:
         super().__init__()
         self.mlp = nn.Sequential(
-            nn.Linear(d_model, d_model), nn.LayerNorm(d_model), nn.ReLU(), nn.Linear(d_model, n_labels)
+            nn.Linear(d_model, d_model), nn.LayerNorm(d_model), nn.ReLU(), nn.Linear(d_model, n_leaves)
         )
+        members_LK = torch.cat([torch.eye(n_leaves), torch.zeros(len(groups), n_leaves)]).bool()
+        for row, leaves in enumerate(groups, start=n_leaves):
+            members_LK[row, list(leaves)] = True
+        self.register_buffer("members_LK", members_LK, persistent=False)  # rebuilt from the configuration
+        self.members_LK: Tensor
 
     def forward(self, cell_BM: Tensor) -> Tensor:
-        """Logits of shape (B, n_labels)."""
+        """Logits of shape (B, n_leaves)."""
         return self.mlp(cell_BM)
+
+
+def log_prob_of_any(logits_BK: Tensor, members_BK: Tensor) -> Tensor:
+    """Log-probability that the label is any of the marked leaves, ``LSE(marked logits) − LSE(all logits)``.
+
+    Parameters
+    ----------
+    logits_BK
+        Logits of the leaves; computed with in float32.
+    members_BK
+        True at the leaves that count, at least one in each row.
+
+    Returns
+    -------
+    float32 of shape (B,).
+
+    Examples
+    --------
+    >>> logits = torch.tensor([[1.0, 2.0, 3.0]]).log()  # probabilities 1/6, 2/6, 3/6
+    >>> log_prob_of_any(logits, torch.tensor([[True, False, True]])).exp()  # 4/6
+    tensor([0.6667])
+    """
+    logits_BK = logits_BK.float()
+    marked_BK = logits_BK.masked_fill(~members_BK, -torch.inf)
+    return torch.logsumexp(marked_BK, dim=-1) - torch.logsumexp(logits_BK, dim=-1)

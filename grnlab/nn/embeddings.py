@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 VALUE_SCALES = ("log2", "fraction")
@@ -78,15 +79,12 @@ class GenomePosition(nn.Module):
         if d_model % 2:
             msg = f"d_model={d_model} must be even: half of the genome position code is sines, half cosines."
             raise ValueError(msg)
-        self.d_model = d_model
-        # rebuilt from the vocabulary, so not part of the weights
-        self.register_buffer("ranks_G", torch.as_tensor(ranks, dtype=torch.float32), persistent=False)
         frequency = torch.exp(torch.arange(0, d_model, 2) * (-math.log(10_000.0) / d_model))
-        self.register_buffer("frequency", frequency, persistent=False)
-        self.ranks_G: Tensor
-        self.frequency: Tensor
+        angle = torch.as_tensor(ranks, dtype=torch.float32).unsqueeze(-1) * frequency
+        code_GM = torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(-2)
+        self.register_buffer("code_GM", code_GM, persistent=False)  # rebuilt from the vocabulary, no weight
+        self.code_GM: Tensor
 
     def forward(self, genes_BT: Tensor) -> Tensor:
         """Encodings of shape (B, T, M)."""
-        angle = self.ranks_G[genes_BT].unsqueeze(-1) * self.frequency
-        return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(-2)
+        return F.embedding(genes_BT, self.code_GM)

@@ -3,36 +3,68 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from grnlab.objectives.base import Objective, count_loss
+from grnlab.objectives.base import Objective, count_loss, masked_mean
+from grnlab.objectives.bottleneck import Bottleneck
 from grnlab.objectives.classify import Classify
+from grnlab.objectives.contrast import Contrast
 from grnlab.objectives.denoise import Denoise
+from grnlab.objectives.hierarchy import Hierarchy, read_hierarchy
 from grnlab.objectives.mask import Mask
 from grnlab.objectives.mvc import Mvc
 
-REGISTRY: dict[str, type] = {"denoise": Denoise, "mask": Mask, "mvc": Mvc, "classify": Classify}
+REGISTRY: dict[str, type] = {
+    "denoise": Denoise,
+    "mask": Mask,
+    "bottleneck": Bottleneck,
+    "mvc": Mvc,
+    "classify": Classify,
+    "contrast": Contrast,
+}
 
-__all__ = ["REGISTRY", "Classify", "Denoise", "Mask", "Mvc", "Objective", "build_objectives", "count_loss"]
+__all__ = [
+    "REGISTRY",
+    "Bottleneck",
+    "Classify",
+    "Contrast",
+    "Denoise",
+    "Hierarchy",
+    "Mask",
+    "Mvc",
+    "Objective",
+    "build_objectives",
+    "count_loss",
+    "masked_mean",
+    "read_hierarchy",
+]
 
 
 def build_objectives(specs: Sequence[str | Mapping[str, Any]]) -> list[Objective]:
     """Make objectives from a config: names, or mappings with ``name`` and parameters.
 
+    An objective of weight 0 is left out, its corruption too.
+
     Raises
     ------
     ValueError
-        For an unknown name.
+        For an unknown name, one that occurs twice, or a weight below 0.
 
     Examples
     --------
-    >>> build_objectives(["denoise", {"name": "mask", "rate": 0.15}])
+    >>> build_objectives(["denoise", {"name": "mask", "rate": 0.15}, {"name": "mvc", "weight": 0}])
     [Denoise(rate=0.6, factor=0.55, weight=1.0), Mask(rate=0.15, weight=1.0)]
     """
-    objectives = []
+    objectives: dict[str, Objective] = {}
     for spec in specs:
         options = {"name": spec} if isinstance(spec, str) else dict(spec)
         name = options.pop("name", None)
         if name not in REGISTRY:
             msg = f"objective {name!r} is unknown; choose among {sorted(REGISTRY)}."
             raise ValueError(msg)
-        objectives.append(REGISTRY[name](**options))
-    return objectives
+        if name in objectives:
+            msg = f"objective {name!r} is listed twice; give it once, with a weight."
+            raise ValueError(msg)
+        objectives[name] = REGISTRY[name](**options)
+        if not objectives[name].weight >= 0:
+            msg = f"objective {name!r} has weight={objectives[name].weight}; it must be 0 (off) or above."
+            raise ValueError(msg)
+    return [objective for objective in objectives.values() if objective.weight > 0]

@@ -1,13 +1,16 @@
-"""What an objective is."""
+"""What an objective is, and what all share: the loss of counts, means over places, draws.
 
-from typing import Protocol
+Shape suffixes: B cells of a batch, T gene tokens of a cell.
+"""
+
+from typing import Any, Protocol
 
 import torch
+import torch.distributed as dist
 from grnlab_kernels import zinb_nll
 from torch import Tensor
 
 from grnlab.backbones.base import Encoded
-from grnlab.backbones.scprint import ScPrint
 from grnlab.data.tokens import CellTokens
 from grnlab.nn.decoders import CountDistribution
 
@@ -16,17 +19,56 @@ class Objective(Protocol):
     """A pretraining task.
 
     The corruptions of all tasks are applied one after the other, the model runs once, and the losses are added.
+    Objectives are frozen dataclasses without state; whatever a task must tell its own loss or the model travels in the
+    tokens, in a subclass of :class:`~grnlab.data.tokens.CellTokens` where the fields there do not suffice.
     """
 
     weight: float
 
     def corrupt(self, tokens: CellTokens, *, generator: torch.Generator) -> CellTokens:
-        """Return what the model may see; pure."""
+        """Return what the model may see; pure, and random through `generator` alone."""
         ...
 
-    def loss(self, model: ScPrint, encoded: Encoded, *, seen: CellTokens, target: CellTokens) -> Tensor:
-        """Scalar loss of one batch, before `weight`."""
+    def loss(self, model: Any, encoded: Encoded, *, seen: CellTokens, target: CellTokens) -> Tensor:
+        """Scalar loss of one batch, before `weight`.
+
+        Parameters
+        ----------
+        model
+            The backbone. A task calls the methods it needs and no others, so one task serves every backbone that has
+            them (``decode``, ``classify``, ...); it may run the backbone again.
+        encoded
+            Output of the one run on `seen`.
+        seen, target
+            The batch after and before the corruptions of all tasks.
+        """
         ...
+
+
+def masked_mean(values: Tensor, where: Tensor) -> Tensor:
+    """Mean over the places that count; no place gives 0, and places that do not count pass no gradient.
+
+    While several processes train together, the sum of this process is divided by the mean number of places per process:
+    averaged over the processes, as DDP and FSDP average gradients, that is the mean over the places of all. The numbers
+    of places are exchanged only where gradients are recorded, since processes may validate different numbers of
+    batches; so every process must call the losses in the same order while it trains.
+
+    Parameters
+    ----------
+    values, where
+        Values, and True where they count; of the same shape.
+
+    Examples
+    --------
+    >>> masked_mean(torch.tensor([1.0, 3.0, torch.inf]), torch.tensor([True, True, False])).item()
+    2.0
+    """
+    total = torch.where(where, values, 0.0).sum()
+    count = where.sum().to(total.dtype)
+    if torch.is_grad_enabled() and dist.is_available() and dist.is_initialized():
+        dist.all_reduce(count)
+        count = count / dist.get_world_size()
+    return total / torch.where(count > 0, count, 1.0)
 
 
 def count_loss(distribution: CountDistribution, target: CellTokens, where_BT: Tensor) -> Tensor:
@@ -50,4 +92,9 @@ def count_loss(distribution: CountDistribution, target: CellTokens, where_BT: Te
         loss_BT = zinb_nll(
             target.values_BT, distribution.log_mean_BT, distribution.log_theta_BT, distribution.zero_logit_BT
         )
-    return torch.where(where_BT, loss_BT, 0.0).sum() / where_BT.sum().clamp(min=1)
+    return masked_mean(loss_BT, where_BT)
+
+
+def uniform(like: Tensor, *, generator: torch.Generator) -> Tensor:
+    """Draws from Uniform(0, 1) of the shape and on the device of `like`, made where the generator lives."""
+    return torch.rand(like.shape, generator=generator, device=generator.device).to(like.device)

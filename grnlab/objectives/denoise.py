@@ -8,7 +8,7 @@ from torch import Tensor
 from grnlab.backbones.base import Encoded
 from grnlab.backbones.scprint import ScPrint
 from grnlab.data.tokens import CellTokens
-from grnlab.objectives.base import count_loss
+from grnlab.objectives.base import count_loss, uniform
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Denoise:
     """Zero-inflated Poisson down-sampling, ``x' = max((x − p) · π, 0)``.
 
     With ``p ~ Poisson(x · rate · factor)`` and ``π = [u ≥ rate · factor]``, ``u ~ Uniform(0, 1)``: about half of the
-    loss removes single counts, half removes genes.
+    loss removes single counts, half removes genes. The loss is the likelihood of the counts before that.
 
     Attributes
     ----------
@@ -33,19 +33,22 @@ class Denoise:
     weight: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.rate <= 1:
-            msg = f"rate={self.rate} must lie between 0 and 1."
-            raise ValueError(msg)
+        for name, value in (("rate", self.rate), ("factor", self.factor)):
+            if not 0 <= value <= 1:
+                msg = f"{name}={value} must lie between 0 and 1."
+                raise ValueError(msg)
 
     def corrupt(self, tokens: CellTokens, *, generator: torch.Generator) -> CellTokens:
-        """Down-sample; the total of the cell shrinks in proportion."""
+        """Down-sample the counts.
+
+        The total stays that of the whole cell: it tells the model how many counts the cell is to be given back, and at
+        inference it is where any other sequencing depth is asked for.
+        """
         values = tokens.values_BT
         share = self.rate * self.factor
-        lost = torch.poisson(values * share, generator=generator)
-        kept = torch.rand(values.shape, generator=generator) >= share
-        fewer = ((values - lost) * kept).clamp(min=0)
-        shrink_B = fewer.sum(-1) / values.sum(-1).clamp(min=1)
-        return replace(tokens, values_BT=fewer, totals_B=tokens.totals_B * shrink_B)
+        lost = torch.poisson((values * share).to(generator.device), generator=generator).to(values.device)
+        kept = uniform(values, generator=generator) >= share
+        return replace(tokens, values_BT=((values - lost) * kept).clamp(min=0))
 
     def loss(self, model: ScPrint, encoded: Encoded, *, seen: CellTokens, target: CellTokens) -> Tensor:
         """Likelihood of the true counts of the genes the model saw."""

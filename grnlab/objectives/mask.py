@@ -8,7 +8,7 @@ from torch import Tensor
 from grnlab.backbones.base import Encoded
 from grnlab.backbones.scprint import ScPrint
 from grnlab.data.tokens import CellTokens
-from grnlab.objectives.base import count_loss
+from grnlab.objectives.base import count_loss, uniform
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Mask:
 
     def corrupt(self, tokens: CellTokens, *, generator: torch.Generator) -> CellTokens:
         """Mark the hidden genes; their counts are kept for the loss and never reach the model."""
-        hidden = (torch.rand(tokens.values_BT.shape, generator=generator) < self.rate) & tokens.real_BT
+        hidden = (uniform(tokens.values_BT, generator=generator) < self.rate) & tokens.real_BT
         return replace(tokens, hidden_BT=hidden)
 
     def loss(self, model: ScPrint, encoded: Encoded, *, seen: CellTokens, target: CellTokens) -> Tensor:

@@ -1,43 +1,71 @@
-"""Keep the loss curve of a run."""
+"""The loss curve of a run."""
 
-import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-import lightning as L
-
-logger = logging.getLogger(__name__)
+import numpy as np
 
 
-class LossCurve(L.Callback):
-    """Collects one point per validation: step, cells seen, and every loss (training losses averaged since the last).
+@dataclass
+class MeanLosses:
+    """Mean of the losses of many batches, added one after the other so that the sum does not depend on when it is read.
 
     Attributes
     ----------
-    points
-        The curve.
+    total
+        Sum of the losses of each objective, float64.
+    n
+        Number of batches.
     """
 
-    def __init__(self) -> None:
-        self.points: list[dict[str, float]] = []
-        self._sums: dict[str, float] = {}
-        self._n = 0
+    total: np.ndarray
+    n: int = 0
 
-    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
-        """Add up the training losses."""
-        for name, value in trainer.callback_metrics.items():
-            if name.startswith("train/"):
-                self._sums[name] = self._sums.get(name, 0.0) + float(value)
-        self._n += 1
+    def add(self, losses: np.ndarray) -> None:
+        """Add the losses of one batch."""
+        self.total = self.total + losses
+        self.n += 1
 
-    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Add a point."""
-        if trainer.sanity_checking:
-            return
-        point: dict[str, float] = {"step": trainer.global_step}
-        point |= {name: round(total / max(self._n, 1), 5) for name, total in self._sums.items()}
-        point |= {
-            name: round(float(value), 5) for name, value in trainer.callback_metrics.items() if name.startswith("val/")
-        }
-        logger.info("%s", point)
+    def mean(self) -> np.ndarray:
+        """Mean per batch; zeros when there is none."""
+        return self.total / max(self.n, 1)
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self.total, self.n = np.zeros_like(self.total), 0
+
+
+@dataclass
+class LossCurve:
+    """One point per validation: step, cells seen, and every loss (training losses averaged since the last point).
+
+    Attributes
+    ----------
+    names
+        Names of the objectives.
+    points
+        The curve; values are not rounded.
+
+    Examples
+    --------
+    >>> curve = LossCurve(["mask"])
+    >>> curve.add_point(step=10, cells=320, train=np.array([2.0]), val=np.array([1.5]))
+    {'step': 10, 'cells': 320, 'train/mask': 2.0, 'val/mask': 1.5, 'val/loss': 1.5}
+    """
+
+    names: Sequence[str]
+    points: list[dict[str, float]] = field(default_factory=list)
+
+    def add_point(self, *, step: int, cells: int, train: np.ndarray, val: np.ndarray) -> dict[str, float]:
+        """Add the losses of a validation and return the point; ``val/loss`` is their sum."""
+        point: dict[str, float] = {"step": step, "cells": cells}
+        point |= {f"train/{name}": float(value) for name, value in zip(self.names, train, strict=True)}
+        point |= {f"val/{name}": float(value) for name, value in zip(self.names, val, strict=True)}
+        point["val/loss"] = float(val.sum())
         self.points.append(point)
-        self._sums, self._n = {}, 0
+        return point
+
+    def rounded(self, digits: int = 5) -> list[dict[str, Any]]:
+        """Return the points for people to read."""
+        return [{name: round(value, digits) for name, value in point.items()} for point in self.points]

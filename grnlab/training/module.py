@@ -1,24 +1,40 @@
-"""The Lightning module: corrupt, encode once, add the losses."""
+"""The Lightning module: corrupted cells through the backbone once, the losses of all objectives added."""
 
-import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
 
 import lightning as L
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from grnlab.backbones.scprint import ScPrint
+from grnlab.backbones.base import Encoded
 from grnlab.data import CellTokens
 from grnlab.objectives import Objective
-from grnlab.training.batches import seeded
+from grnlab.training.batches import Batch, seed_dropout
 
 
-class PretrainModule(L.LightningModule):
-    """Trains a backbone on a sum of objectives.
+class Trainable(Protocol):
+    """What training needs of a backbone, besides being a :class:`torch.nn.Module`.
 
-    The learning rate warms up linearly and falls linearly to zero; progress is the larger of the share of steps and
-    the share of minutes used, so a run with a time limit ends its schedule in time.
+    An objective may call further methods, such as ``decode`` or ``classify``; a backbone has those that the objectives
+    it is trained on call. Blocks in a :class:`torch.nn.ModuleList` are what the ``"fsdp"`` strategy shards one by one.
+    """
+
+    def encode(self, tokens: CellTokens) -> Encoded:
+        """Run the model."""
+        ...
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Names and values of the weights."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything a checkpoint holds."""
+        ...
+
+
+class WeightedLosses(nn.Module):
+    """The losses of a model as one module, so that whatever wraps modules (sharding, compilation) wraps all of it.
 
     Parameters
     ----------
@@ -26,92 +42,92 @@ class PretrainModule(L.LightningModule):
         The backbone.
     objectives
         Tasks.
-    lr, weight_decay, warmup
-        Of AdamW; `warmup` in steps.
-    max_steps, max_minutes
-        End of the schedule, whichever comes first.
+    """
+
+    def __init__(self, model: Trainable, objectives: Sequence[Objective]) -> None:
+        super().__init__()
+        self.model, self.objectives = model, list(objectives)
+        self.names = [type(objective).__name__.lower() for objective in objectives]
+
+    def forward(self, seen: CellTokens, target: CellTokens) -> Tensor:
+        """Weighted loss of each objective, float32 of shape (n_objectives,)."""
+        encoded = self.model.encode(seen)
+        losses = [x.weight * x.loss(self.model, encoded, seen=seen, target=target) for x in self.objectives]
+        return torch.stack([loss.float() for loss in losses])
+
+
+class PretrainModule(L.LightningModule):
+    """Trains a backbone on a sum of objectives; :class:`grnlab.training.loop.Loop` does all that is not the step.
+
+    Parameters
+    ----------
+    model
+        The backbone.
+    objectives
+        Tasks.
+    lr, weight_decay
+        Of AdamW.
     seed
-        Of the corruptions.
+        Of dropout.
+
+    Attributes
+    ----------
+    losses
+        The objectives applied to the model.
+    recent
+        Number and losses of each batch since the list was last emptied.
     """
 
     def __init__(
-        self,
-        model: ScPrint,
-        objectives: Sequence[Objective],
-        *,
-        lr: float,
-        weight_decay: float,
-        warmup: int,
-        max_steps: int,
-        max_minutes: float | None,
-        seed: int,
+        self, model: Trainable, objectives: Sequence[Objective], *, lr: float, weight_decay: float, seed: int
     ) -> None:
         super().__init__()
-        self.model, self.objectives = model, objectives
-        self.lr, self.weight_decay, self.warmup = lr, weight_decay, warmup
-        self.max_steps, self.max_minutes, self.seed = max_steps, max_minutes, seed
-        self.started = time.monotonic()
-        self.cells_seen = 0
+        self.losses = WeightedLosses(model, objectives)
+        self.lr, self.weight_decay, self.seed = lr, weight_decay, seed
+        self.recent: list[tuple[int, Tensor]] = []
 
-    def losses(self, target: CellTokens, *, generator: torch.Generator) -> dict[str, Tensor]:
-        """Loss of each objective on a batch."""
-        seen = target
-        for objective in self.objectives:
-            seen = objective.corrupt(seen, generator=generator)
-        encoded = self.model.encode(seen)
-        return {
-            type(objective).__name__.lower(): objective.weight
-            * objective.loss(self.model, encoded, seen=seen, target=target)
-            for objective in self.objectives
-        }
+    @property
+    def model(self) -> Trainable:
+        """The backbone."""
+        return self.losses.model
 
-    def training_step(self, batch: CellTokens, batch_idx: int) -> Tensor:
-        """Sum of the losses; a loss that is not finite stops the run."""
-        losses = self.losses(batch, generator=seeded(self.seed, self.global_step))
-        total = torch.stack(list(losses.values())).sum()
-        if not torch.isfinite(total):
-            msg = f"the loss is not finite at step {self.global_step}: { {k: v.item() for k, v in losses.items()} }."
-            raise RuntimeError(msg)
-        self.cells_seen += len(batch)
-        self.log_dict({f"train/{name}": loss.detach() for name, loss in losses.items()}, batch_size=len(batch))
-        self.log("loss", total.detach(), prog_bar=True, logger=False, batch_size=len(batch))
-        return total
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Sum of the losses. Nothing is read back from the device here."""
+        seed_dropout(self.seed, batch.number, self.device)
+        losses = self.losses(batch.seen, batch.target)
+        self.recent.append((batch.number, losses.detach()))
+        return losses.sum()
 
-    def validation_step(self, batch: CellTokens, batch_idx: int) -> None:
-        """Losses on held-out cells, with the same corruption at every validation."""
-        losses = self.losses(batch, generator=seeded(self.seed + 1, batch_idx))
-        self.log_dict({f"val/{name}": loss for name, loss in losses.items()}, batch_size=len(batch))
-        self.log("val/loss", torch.stack(list(losses.values())).sum(), prog_bar=True, batch_size=len(batch))
+    def configure_model(self) -> None:
+        """Shard the model over the processes, where Lightning has laid out a mesh of them."""
+        if self.device_mesh is None or hasattr(self.losses, "unshard"):
+            return
+        from torch.distributed.fsdp import fully_shard
 
-    def progress(self) -> float:
-        """Share of the run that is done, 0 to 1."""
-        share = self.global_step / self.max_steps
-        if self.max_minutes is not None:
-            share = max(share, (time.monotonic() - self.started) / 60 / self.max_minutes)
-        return min(share, 1.0)
-
-    def on_train_start(self) -> None:
-        """Start the clock when training starts, not when the module is made."""
-        self.started = time.monotonic()
-
-    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Set the learning rate of this step, and stop when the time is over."""
-        progress = self.progress()
-        factor = min((self.global_step + 1) / self.warmup, 1.0) * (1.0 - progress)
-        for group in self.trainer.optimizers[0].param_groups:
-            group["lr"] = self.lr * factor
-        if progress >= 1.0:
-            self.trainer.should_stop = True
+        mesh = self.device_mesh["data_parallel"]
+        for blocks in [module for module in self.losses.modules() if isinstance(module, nn.ModuleList)]:
+            for block in blocks:
+                fully_shard(block, mesh=mesh)
+        fully_shard(self.losses, mesh=mesh)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW without decay on biases, norms and embeddings."""
-        decayed = {id(p) for m in self.model.modules() if isinstance(m, torch.nn.Linear) for p in [m.weight]}
+        decayed = {id(m.weight) for m in self.losses.modules() if isinstance(m, nn.Linear)}
+        weights = [p for p in self.losses.parameters() if p.requires_grad]
         groups = [
-            {"params": [p for p in self.model.parameters() if id(p) in decayed], "weight_decay": self.weight_decay},
-            {"params": [p for p in self.model.parameters() if id(p) not in decayed], "weight_decay": 0.0},
+            {"params": [p for p in weights if id(p) in decayed], "weight_decay": self.weight_decay},
+            {"params": [p for p in weights if id(p) not in decayed], "weight_decay": 0.0},
         ]
+        # not fused: Lightning's clipping refuses fused optimizers under mixed precision
         return torch.optim.AdamW(groups, lr=self.lr, betas=(0.9, 0.98), foreach=True)
 
-    def transfer_batch_to_device(self, batch: CellTokens, device: torch.device, dataloader_idx: int) -> CellTokens:
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Batches know how to move themselves."""
         return batch.to(device)
+
+    def set_rate(self, factor: float) -> float:
+        """Set the learning rate of the next step to `factor` times `lr`; returns it."""
+        optimizer: Any = self.optimizers(use_pl_optimizer=False)
+        for group in optimizer.param_groups:
+            group["lr"] = self.lr * factor
+        return self.lr * factor

@@ -1,9 +1,8 @@
 """Pretrain a backbone on a collection of cells."""
 
 import logging
-import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,78 +11,63 @@ import torch
 
 from grnlab._optional import require
 from grnlab._provenance import versions
-from grnlab.backbones import ScPrint, ScPrintConfig, save_model
+from grnlab.backbones import ScPrintConfig, save_model
+from grnlab.backbones.registry import architecture_of, build_model
 from grnlab.data import CellCollection
 from grnlab.genes import GeneVocab
 from grnlab.objectives import build_objectives
+from grnlab.training.config import PretrainConfig
 from grnlab.training.gene_vectors import coexpression_vectors
+from grnlab.training.identity import cells_of, differences, run_identity
+from grnlab.training.interrupt import Interrupted
+from grnlab.training.states import State, StateFolder
 
 logger = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True)
-class PretrainConfig:
-    """Settings of a pretraining run.
-
-    Attributes
-    ----------
-    objectives
-        Names or mappings, see :func:`grnlab.objectives.build_objectives`.
-    n_tokens, batch_size
-        Genes per cell and cells per step.
-    lr, weight_decay, warmup, clip
-        AdamW, warm-up steps and the norm at which gradients are clipped.
-    max_steps, max_minutes
-        The run ends at whichever comes first.
-    val_fraction, val_every
-        Share of the cells held out, and steps between validations.
-    gene_vectors
-        Start of the gene embeddings: ``"random"``, or ``"coexpression"`` (of the training cells).
-    precision
-        Lightning's, for example ``"32-true"`` or ``"bf16-mixed"``.
-    seed
-        Of weights, sampling and corruption.
-    """
-
-    objectives: tuple[str | Mapping[str, Any], ...] = ("denoise", "mask", "mvc")
-    n_tokens: int = 512
-    batch_size: int = 32
-    lr: float = 1e-3
-    weight_decay: float = 0.01
-    warmup: int = 200
-    clip: float = 1.0
-    max_steps: int = 5_000
-    max_minutes: float | None = None
-    val_fraction: float = 0.02
-    val_every: int = 500
-    gene_vectors: str = "random"
-    precision: str = "32-true"
-    seed: int = 0
-    label: str = field(default="cell_type", metadata={"doc": "class whose counts weigh the sampling"})
+_CELLS_FOR_VECTORS = 50_000  # co-expression of so many cells hardly changes with more, and they fit into memory
 
 
 def pretrain(
     vocab: GeneVocab,
     cells: CellCollection,
     *,
-    model: ScPrintConfig | None = None,
+    model: Any = None,
     config: PretrainConfig | None = None,
     name: str = "model",
     out: str | Path | None = None,
+    resume: bool = False,
+    split: tuple[np.ndarray, np.ndarray] | None = None,
+    loggers: Sequence[Any] = (),
     progress: bool = True,
-) -> ScPrint:
+) -> Any:
     """Train a new backbone.
+
+    While it runs, ``<out>.run/`` holds ``state/`` (the last two states, see :mod:`grnlab.training.states`), ``logs/``
+    and, after a loss that is not finite, the batch. A run that ends with all its steps writes `out` and removes the
+    states. Ctrl-C and SIGTERM save the state after the step at hand.
+
+    Started by ``torchrun`` with ``config.devices`` and ``config.nodes`` to match, or as a script that Lightning starts
+    again for each process, it trains in several processes.
 
     Parameters
     ----------
     vocab, cells
         Genes and cells.
-    model, config
-        Architecture and settings of the run.
+    model
+        Configuration of the architecture, for example :class:`grnlab.backbones.ScPrintConfig`.
+    config
+        Settings of the run.
     name
         Name of the model.
     out
         Checkpoint folder to write (must not exist); with None nothing is written.
+    resume
+        Go on from the last state of a run that was stopped. Batches, corruptions, moments, averages, schedule and curve
+        are those of a run that was never stopped; with ``max_minutes`` the time a step takes has its influence.
+    split
+        Cell numbers to train on and to validate on; by default ``cells.split(config.val_fraction, seed=config.seed)``.
+    loggers
+        Further Lightning loggers.
     progress
         Show a progress bar.
 
@@ -94,95 +78,128 @@ def pretrain(
     Raises
     ------
     FileExistsError
-        When `out` exists: checked before anything is trained.
+        When `out` exists, or an unfinished run stands beside it and `resume` is False: checked before anything is
+        trained.
+    FileNotFoundError
+        When there is nothing to resume.
+    ValueError
+        When the run to resume had other settings, architecture, genes or cells; the message names what differs.
+    RuntimeError
+        When a loss is not finite; the message names step, objective and batch.
+    grnlab.training.Interrupted
+        After Ctrl-C or SIGTERM.
     ImportError
         When Lightning is not installed.
     """
-    if config is not None and (config.max_steps < 1 or (config.max_minutes is not None and config.max_minutes <= 0)):
-        msg = f"max_steps={config.max_steps} and max_minutes={config.max_minutes} must be above 0."
-        raise ValueError(msg)
     require("lightning", install="grnlab[train]", purpose="to pretrain a model")
-    if out is not None and Path(out).exists():
-        msg = f"out={str(out)!r} exists already; choose another folder."
-        raise FileExistsError(msg)
+    from grnlab.training.fit import fit
+
     config = config or PretrainConfig()
-    torch.manual_seed(config.seed)
-    backbone = ScPrint(vocab, model, name=name)
-    train_rows, val_rows = cells.split(config.val_fraction, seed=config.seed)
-    if config.gene_vectors == "coexpression":
-        vectors = coexpression_vectors(cells.counts[train_rows], backbone.config.d_model, seed=config.seed)
-        with torch.no_grad():
-            backbone.gene_embedding.weight.copy_(torch.from_numpy(vectors))
-    elif config.gene_vectors != "random":
-        msg = f"gene_vectors={config.gene_vectors!r} is unknown; choose 'random' or 'coexpression'."
+    run = None if out is None else Path(out).with_name(Path(out).name + ".run")
+    check_folders(out, run, resume=resume)
+    objectives = build_objectives(config.objectives)
+    if not objectives:
+        msg = f"objectives={config.objectives} leaves nothing to train on; name at least one of a weight above 0."
         raise ValueError(msg)
-    started = time.monotonic()
-    curve, cells_seen, steps = _fit(backbone, cells, train_rows, val_rows, config, progress=progress)
+    torch.manual_seed(config.seed)
+    backbone = build_model(vocab, model or ScPrintConfig(), name=name)
+    train_rows, val_rows = split or cells.split(config.val_fraction, seed=config.seed)
+    described = {"architecture": architecture_of(backbone), **backbone.config.to_dict()}
+    identity = run_identity(config, described, vocab, cells, (train_rows, val_rows))
+    state = _state_to_resume(run, identity) if resume and run is not None else None
+    if state is None:
+        _start_gene_vectors(backbone, cells, train_rows, config)
+    else:
+        backbone.load_state_dict(state.part("model"))
+    trainer, loop = fit(
+        backbone, objectives, cells, (train_rows, val_rows), config,
+        run=run, identity=identity, state=state, loggers=loggers, bar=progress,
+    )  # fmt: skip
+    if loop.interrupted:
+        raise Interrupted(_how_to_go_on(run, loop.progress.step))
+    if loop.weights is not None:  # the weights of `backbone` itself are spread over processes, or not the averages
+        backbone = build_model(vocab, backbone.config, name=name)
+        backbone.load_state_dict(loop.weights)
     backbone.eval().cpu()
     backbone.provenance = {
         "data": {
-            "datasets": {name: int((cells.datasets == number).sum()) for number, name in enumerate(cells.names)},
+            "datasets": cells_of(cells),
             "n_cells_train": len(train_rows),
             "n_cells_validation": len(val_rows),
         },
         "settings": asdict(config),
-        "cells_seen": cells_seen,
-        "steps": steps,
-        "minutes": round((time.monotonic() - started) / 60, 2),
-        "hardware": f"CPU, threads: {torch.get_num_threads()}" if not torch.cuda.is_available() else "CUDA device",
-        "loss_curve": curve,
+        "cells_seen": loop.progress.step * config.cells_per_step,
+        "steps": loop.progress.step,
+        "minutes": round(loop.progress.minutes, 2),
+        "hardware": _hardware(config),
+        "loss_curve": loop.curve.rounded(),
         "versions": versions(),
     }
-    if out is not None:
+    if out is not None and run is not None and trainer.is_global_zero:
         save_model(backbone, out, provenance=backbone.provenance, half=True)
+        StateFolder(run / "state").clear()
         logger.info("wrote %s", out)
+    trainer.strategy.barrier()  # whoever goes on finds the model written
     return backbone
 
 
-def _fit(
-    backbone: ScPrint,
-    cells: CellCollection,
-    train_rows: np.ndarray,
-    val_rows: np.ndarray,
-    config: PretrainConfig,
-    *,
-    progress: bool,
-) -> tuple[list[dict[str, float]], int, int]:
-    import lightning as L
-    from torch.utils.data import DataLoader
+def check_folders(out: str | Path | None, run: Path | None, *, resume: bool) -> None:
+    """Refuse folders that a run must not or cannot go on with; errors as in :func:`pretrain`."""
+    if out is None or run is None:
+        if resume:
+            msg = "resume=True needs out, the folder the run was to write."
+            raise ValueError(msg)
+        return
+    if Path(out).exists():
+        msg = (
+            f"out={str(out)!r} holds a finished model: nothing to resume. Load it with grnlab.load_model."
+            if resume
+            else f"out={str(out)!r} exists already; choose another folder."
+        )
+        raise FileExistsError(msg)
+    if resume and not run.is_dir():
+        msg = f"there is no run to resume: {run} does not exist. Start it without resume."
+        raise FileNotFoundError(msg)
+    if not resume and (steps := StateFolder(run / "state").steps()):
+        msg = (
+            f"{run} holds a run that stopped after step {steps[-1]}; pass resume=True (--resume) to go on with it, or "
+            "remove that folder."
+        )
+        raise FileExistsError(msg)
 
-    from grnlab.training.batches import CellStream, FixedBatches, no_collate
-    from grnlab.training.curve import LossCurve
-    from grnlab.training.module import PretrainModule
 
-    module = PretrainModule(
-        backbone,
-        build_objectives(config.objectives),
-        lr=config.lr,
-        weight_decay=config.weight_decay,
-        warmup=config.warmup,
-        max_steps=config.max_steps,
-        max_minutes=config.max_minutes,
-        seed=config.seed,
-    )
-    weights = cells.sampling_weights(config.label)[train_rows]
-    sizes = {"batch_size": config.batch_size, "n_tokens": config.n_tokens, "seed": config.seed}
-    stream = DataLoader(CellStream(cells, train_rows, weights, **sizes), batch_size=None, collate_fn=no_collate)
-    held_out = DataLoader(FixedBatches(cells, val_rows, **sizes), batch_size=None, collate_fn=no_collate)
-    curve = LossCurve()
-    trainer = L.Trainer(
-        max_steps=config.max_steps,
-        precision=config.precision,  # type: ignore[arg-type]
-        gradient_clip_val=config.clip,
-        val_check_interval=min(config.val_every, config.max_steps),
-        check_val_every_n_epoch=None,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=progress,
-        enable_model_summary=False,
-        callbacks=[curve],
-        accelerator="auto",
-        devices=1,
-    )
-    trainer.fit(module, stream, held_out)
-    return curve.points, module.cells_seen, trainer.global_step
+def _state_to_resume(run: Path, identity: dict[str, Any]) -> State | None:
+    state = StateFolder(run / "state").latest()
+    if state is None:
+        logger.warning("%s holds no state yet; the run starts from the beginning", run)
+        return None
+    if changed := differences(state.values["identity"], identity):
+        msg = f"{state.path} belongs to another run; resume with what it was started with. {'; '.join(changed)}."
+        raise ValueError(msg)
+    logger.info("resuming after step %d", state.values["progress"]["step"])
+    return state
+
+
+def _hardware(config: PretrainConfig) -> str:
+    one = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, threads: {torch.get_num_threads()}"
+    return one if config.world_size == 1 else f"{config.world_size} processes, each {one}"
+
+
+def _how_to_go_on(run: Path | None, step: int) -> str:
+    if run is None:
+        return f"stopped after step {step}; nothing was saved, for want of a folder (out)."
+    return f"stopped after step {step}; the state is in {run}. Go on with resume=True (--resume)."
+
+
+def _start_gene_vectors(backbone: Any, cells: CellCollection, train_rows: np.ndarray, config: PretrainConfig) -> None:
+    if config.gene_vectors != "coexpression":
+        return
+    if not hasattr(backbone, "gene_embedding"):
+        msg = f"gene_vectors='coexpression' needs a gene_embedding; {type(backbone).__name__} has none, use 'random'."
+        raise ValueError(msg)
+    if len(train_rows) > _CELLS_FOR_VECTORS:
+        chosen = np.random.default_rng(config.seed).choice(train_rows, _CELLS_FOR_VECTORS, replace=False)
+        train_rows = np.sort(chosen)
+    vectors = coexpression_vectors(cells.counts[train_rows], backbone.config.d_model, seed=config.seed)
+    with torch.no_grad():
+        backbone.gene_embedding.weight.copy_(torch.from_numpy(vectors))

@@ -190,7 +190,63 @@ def test_a_pickle_is_never_opened(folder, tmp_path):
     assert flag.exists()  # the trap works
 
 
+@pytest.mark.parametrize("suffix", ["ckpt", "pt", "pth", "bin"])
+def test_the_path_of_a_pickle_is_refused_with_the_reason(tmp_path, suffix):
+    flag, path = tmp_path / "opened", tmp_path / f"model.{suffix}"
+    path.write_bytes(pickle.dumps(Trap(flag)))
+    with pytest.raises(ValueError, match=r"is a pickle: reading one can run any code .* weights_only=True"):
+        load_model(path)
+    assert not flag.exists()
+
+
+def test_head_sets_travel_with_the_model(tiny_model, tmp_path):
+    heads = {"best": [(0, 1, 1.0), (1, 3, 0.5)], "last layer": [[1, head, 1.0] for head in range(4)]}
+    loaded = load_model(save_model(tiny_model, tmp_path / "one", heads=heads))
+    assert loaded.heads == {"best": [[0, 1, 1.0], [1, 3, 0.5]], "last layer": [[1, head, 1.0] for head in range(4)]}
+    again = load_model(save_model(loaded, tmp_path / "two"))
+    assert again.heads == loaded.heads
+    assert load_model(save_model(loaded, tmp_path / "three", heads={})).heads == {}
+
+
+@pytest.mark.parametrize("head", [(2, 0, 1.0), (0, 4, 1.0), (-1, 0, 1.0), (0, 0)])
+def test_heads_that_are_not_there(tiny_model, tmp_path, head):
+    with pytest.raises(ValueError, match=r"head set 'best' holds .* 2 layers of 4 heads"):
+        save_model(tiny_model, tmp_path / "tiny", heads={"best": [head]})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_card_says_how_a_model_was_made(tiny_model, tmp_path):
+    made = {
+        "data": {"datasets": {"a": 3, "b": 2}, "n_cells_train": 4_000, "n_cells_validation": 50},
+        "settings": {"objectives": ["mask", {"name": "mvc"}], "n_tokens": 512, "seed": 7, "precision": "bf16-mixed"},
+        "cells_seen": 64_000, "steps": 2_000, "minutes": 1.5, "hardware": "CPU",
+        "loss_curve": [{"step": step, "val/loss": step / 10} for step in range(10, 500, 10)],
+    }  # fmt: skip
+    card = (save_model(tiny_model, tmp_path / "tiny", provenance=made) / "README.md").read_text()
+    assert card.startswith("---\nlibrary_name: grnlab\n")
+    for part in (
+        "# tiny",
+        "2 layers, 4 heads of 4",
+        "4,000 cells to train on and 50",
+        "mask, mvc",
+        "seed 7",
+        "bf16-mixed",
+    ):
+        assert part in card
+    assert "| step | val/loss |" in card
+    assert "| 490 | 49.0 |" in card
+    assert 12 <= card.count("\n| ") - 2 <= 16
+    assert "Loss curve" not in (save_model(tiny_model, tmp_path / "bare") / "README.md").read_text()
+
+
+def test_provenance_of_the_model_is_kept(tiny_model, tmp_path):
+    tiny_model.provenance = {"cells": 9}
+    assert load_model(save_model(tiny_model, tmp_path / "tiny")).provenance == {"cells": 9}
+
+
 def test_builtin_models_are_checkpoints():
     for name, path in builtin_models().items():
         assert path.name == name
         assert (path / "model.safetensors").exists()
+        loaded = load_model(name)
+        assert (loaded.name, loaded.heads) == (name, {})

@@ -1,4 +1,5 @@
 import dataclasses
+import json
 import subprocess
 import sys
 
@@ -6,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from grnlab.backbones import Backbone, ScPrint, ScPrintConfig
+from grnlab.backbones import Backbone, ScPrint, ScPrintConfig, load_model
 from grnlab.data.tokens import CellTokens
 
 CONFIGS = [
@@ -247,10 +248,58 @@ def test_choosing_the_attention(tiny_model, make_tokens):
 
 
 def test_config_survives_json_and_refuses_unknown_keys():
-    config = ScPrintConfig(n_layers=3, classes={"sex": ("f", "m")}, decoder="nb")
-    assert ScPrintConfig.from_dict(config.to_dict()) == config
+    groups = {"kind": {"any": ("a", "b"), "some": ("b",)}}
+    config = ScPrintConfig(n_layers=3, classes={"sex": ("f", "m"), "kind": ("a", "b")}, groups=groups, decoder="nb")
+    plain = json.loads(json.dumps(config.to_dict()))
+    assert plain["groups"] == {"kind": {"any": ["a", "b"], "some": ["b"]}}
+    assert ScPrintConfig.from_dict(plain) == config
+    assert config.labels("kind") == ("a", "b", "any", "some")
+    assert config.labels("sex") == ("f", "m")
     with pytest.raises(TypeError, match="width"):
         ScPrintConfig.from_dict({"width": 3})
+
+
+def test_configs_written_before_there_were_groups():
+    config = ScPrintConfig.from_dict({"classes": {"sex": ["f", "m"]}, "n_heads": 4})
+    assert config == ScPrintConfig(classes={"sex": ("f", "m")}, n_heads=4)
+    assert not load_model("grnlab-small").config.groups
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        ({"colour": {"any": ("f",)}}, r"groups names the classes \['colour'\]"),
+        ({"sex": {"any": ("f", "x")}}, r"group 'any' of class 'sex' has the leaves \['f', 'x'\]"),
+        ({"sex": {"any": ()}}, r"group 'any' of class 'sex' has the leaves \[\]"),
+        ({"sex": {"f": ("f", "m")}}, r"class 'sex' has the labels \['f'\] twice"),
+    ],
+)
+def test_groups_that_do_not_fit_the_classes(groups, message):
+    with pytest.raises(ValueError, match=message):
+        ScPrintConfig(classes={"sex": ("f", "m")}, groups=groups)
+
+
+def test_which_leaves_a_label_stands_for(tiny_vocab):
+    groups = {"kind": {"any": ("a", "b", "c"), "some": ("c", "a")}}
+    config = ScPrintConfig(n_layers=1, d_model=8, n_heads=2, classes={"kind": ("a", "b", "c")}, groups=groups)
+    model = ScPrint(tiny_vocab, config)
+    assert model.members("kind").int().tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 1], [1, 0, 1]]
+    assert not any("members" in name for name in model.state_dict())
+
+
+@torch.no_grad()
+def test_regenerate_takes_the_embeddings_in_the_place_of_the_special_tokens(tiny_model, make_tokens):
+    """Values of 0 for the value encoder and the embeddings as special tokens: the first pass is then the second."""
+    tokens = make_tokens((9, 4, 7))
+    encoded = tiny_model.encode(tokens)
+    again = tiny_model.regenerate(encoded, tokens)
+    for row in range(3):
+        tiny_model.special.copy_(torch.stack([x[row] for x in (encoded.cell_BM, *encoded.classes_BM.values())]))
+        for weight in tiny_model.value_encoder.parameters():
+            weight.zero_()
+        first = outputs(tiny_model.encode(tokens))
+        for name, x in outputs(again).items():
+            torch.testing.assert_close(x[row], first[name][row])
 
 
 def test_is_a_backbone(tiny_model):

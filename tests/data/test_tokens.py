@@ -75,3 +75,21 @@ def test_sampling_is_seeded(seed):
     np.testing.assert_array_equal(draw[0], draw[1])
     other = sample_context(counts, np.arange(4), np.arange(50), 20, generator=np.random.default_rng(seed + 7))
     assert not np.array_equal(draw[0][0], other[0])
+
+
+def test_contexts_follow_the_generator():
+    """Calls in a row draw anew, and a generator in the same state draws the same."""
+    counts = sp.csr_matrix(np.random.default_rng(9).poisson(1.0, (4, 50)).astype(np.float32))
+    rng = np.random.default_rng(3)
+    first, second = (sample_context(counts, np.arange(4), np.arange(50), 20, generator=rng)[0] for _ in range(2))
+    assert not np.array_equal(first, second)
+    rng = np.random.default_rng(3)
+    again, _ = sample_context(counts, np.arange(4), np.arange(50), 20, generator=rng)
+    np.testing.assert_array_equal(first, again)
+
+
+def test_an_expressed_gene_must_be_available():
+    dense = np.zeros((1, 10), dtype=np.float32)
+    dense[0, 7] = 1
+    with pytest.raises(ValueError, match="row 0 expresses gene 7, which is not in available"):
+        sample_context(sp.csr_matrix(dense), np.array([0]), np.arange(5), 3, generator=np.random.default_rng(0))

@@ -3,6 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from grnlab.nn import TransformerBlock, TransformerStack
+from grnlab.nn.blocks import drop
 
 
 @pytest.fixture
@@ -74,3 +75,29 @@ def test_drop_path_skips_whole_cells_and_keeps_the_mean():
     torch.testing.assert_close(values.unique(), torch.tensor([0.0, 1 / 0.75]))
     assert values.mean().item() == pytest.approx(1, abs=0.03)
     assert torch.equal(block.eval()._branch(torch.ones(3, 2, 8)), torch.ones(3, 2, 8))
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_dropout(p, dtype):
+    """The share is right, entries are independent, and what stays is scaled; gradients follow the same mask."""
+    torch.manual_seed(0)
+    x = torch.ones(1_001, 7, 13, dtype=dtype, requires_grad=True)
+    out = drop(x, p)
+    out.sum().backward()
+    dropped = (out == 0).float()
+    assert dropped.mean().item() == pytest.approx(p, abs=0.01)
+    torch.testing.assert_close(out.unique().float(), torch.tensor([0.0, 1 / (1 - p)]), rtol=2**-8, atol=0)
+    flat = dropped.flatten() - p
+    for lag in (1, 2, 3, 4, 13):
+        assert (flat[lag:] * flat[:-lag]).mean().abs() < 0.01 * p
+    assert torch.equal(x.grad, out.detach())
+    torch.testing.assert_close(drop(x, 0.0), x)
+
+
+def test_dropout_of_a_block_while_training_only(x):
+    torch.manual_seed(0)
+    block = TransformerBlock(8, 2, dropout=0.5)
+    assert not torch.equal(block(x), block(x))
+    block.eval()
+    assert torch.equal(block(x), block(x))

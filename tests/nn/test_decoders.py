@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 import torch
-from scipy.special import softmax
+from scipy.special import logsumexp, softmax
 
 from grnlab.nn import CellDecoder, ClassDecoder, CountDistribution, ExpressionDecoder
+from grnlab.nn.decoders import log_prob_of_any
 
 KINDS = ("zinb", "nb", "mse")
 DEPTH = torch.tensor([100.0, 3.0])
@@ -89,10 +90,11 @@ def test_an_empty_cell_has_a_finite_mean(x):
     assert got.mean_BT.sum() < 1e-5
 
 
-def test_dispersion_is_capped(x):
+@pytest.mark.parametrize("bias", [1e3, -1e3])
+def test_dispersion_is_capped(bias, x):
     decoder = ExpressionDecoder(8)
-    torch.nn.init.constant_(decoder.mlp[-1].bias, 1e3)
-    assert decoder(x, DEPTH).log_theta_BT.max() == 15.0
+    torch.nn.init.constant_(decoder.mlp[-1].bias, bias)
+    assert (decoder(x, DEPTH).log_theta_BT == np.sign(bias) * 15.0).all()
 
 
 def test_half_precision_gives_float32():
@@ -106,6 +108,28 @@ def test_class_decoder(x):
     decoder = ClassDecoder(8, 3)
     hidden = torch.relu(torch.nn.functional.layer_norm(x[:, 0] @ decoder.mlp[0].weight.T + decoder.mlp[0].bias, (8,)))
     torch.testing.assert_close(decoder(x[:, 0]), hidden @ decoder.mlp[3].weight.T + decoder.mlp[3].bias)
+
+
+def test_members_of_labels():
+    assert ClassDecoder(8, 2).members_LK.tolist() == [[True, False], [False, True]]
+    decoder = ClassDecoder(8, 3, groups=[[0, 2], [1]])
+    assert decoder.members_LK.int().tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 0, 1], [0, 1, 0]]
+    assert decoder.state_dict().keys() == ClassDecoder(8, 3).state_dict().keys()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_log_prob_of_any(dtype):
+    logits = torch.tensor([[0.0, 1.0, 2.0], [3e4, 0.0, -3e4], [0.0, 0.0, 0.0]], dtype=dtype, requires_grad=True)
+    members = torch.tensor([[True, False, True], [False, True, False], [True, True, True]])
+    got = log_prob_of_any(logits, members)
+    expected = logsumexp(np.where(members, logits.detach().double(), -np.inf), axis=1) - logsumexp(
+        logits.detach().double(), axis=1
+    )
+    np.testing.assert_allclose(got.detach(), expected, rtol=1e-6, atol=1e-7)
+    assert got.dtype == torch.float32
+    got.sum().backward()
+    assert torch.isfinite(logits.grad).all()
+    assert not logits.grad[2].any()  # all leaves: probability 1, nothing to learn
 
 
 @pytest.mark.parametrize("decoder", [ExpressionDecoder, CellDecoder])

@@ -47,15 +47,34 @@ def test_rate_and_factor_set_the_share():
     assert torch.equal(one, corrupt(Denoise(rate=0.5, factor=0.4), constant(7)).values_BT)
 
 
-def test_totals_shrink_in_proportion(make_tokens):
+def test_totals_are_those_to_be_restored(make_tokens):
     tokens = make_tokens((9, 4, 7))
-    seen = corrupt(Denoise(), tokens)
-    share = seen.values_BT.sum(-1) / tokens.values_BT.sum(-1)
-    torch.testing.assert_close(seen.totals_B, tokens.totals_B * share)
-    assert (seen.totals_B < tokens.totals_B).all()
-    empty = corrupt(Denoise(), constant(0, 2, 3))
-    assert torch.isfinite(empty.totals_B).all()
-    assert empty.values_BT.sum() == 0
+    assert corrupt(Denoise(), tokens).totals_B is tokens.totals_B
+    assert corrupt(Denoise(), constant(0, 2, 3)).values_BT.sum() == 0
+
+
+class Drawn:
+    """A generator stands for its draws: Poisson and uniform numbers, in that order."""
+
+    device = torch.device("cpu")
+
+
+def test_formula_by_hand(monkeypatch):
+    """x' = max((x - p) · π, 0) for p = (1, 5, 2, 0), u = (0.331, 0.9, 0.329, 0.5) and the share 0.6 · 0.55 = 0.33."""
+    rates = []
+    monkeypatch.setattr(torch, "poisson", lambda x, generator: rates.append(x) or torch.tensor([[1.0, 5.0, 2.0, 0.0]]))
+    draws = torch.tensor([[0.331, 0.9, 0.329, 0.5]])
+    monkeypatch.setattr(torch, "rand", lambda *_, **__: draws)
+    tokens = CellTokens(torch.zeros(1, 4, dtype=torch.int64), torch.tensor([[4.0, 3.0, 9.0, 6.0]]), torch.tensor([9.0]))
+    assert Denoise().corrupt(tokens, generator=Drawn()).values_BT.tolist() == [[3.0, 0.0, 0.0, 6.0]]
+    torch.testing.assert_close(rates[0], 0.33 * tokens.values_BT)
+
+
+@pytest.mark.parametrize("name", ["rate", "factor"])
+@pytest.mark.parametrize("value", [-0.1, 1.1, float("nan")])
+def test_shares_lie_between_0_and_1(name, value):
+    with pytest.raises(ValueError, match=f"{name}=.* must lie between 0 and 1"):
+        Denoise(**{name: value})
 
 
 def test_pure_and_reproducible(make_tokens):

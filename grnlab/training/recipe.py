@@ -1,0 +1,270 @@
+"""Recipes: one YAML file that says which cells, which model and which training, so that a run has a name.
+
+A recipe has a ``name``, a ``vocabulary`` and the sections ``model``, ``data`` and ``training``. See the recipes beside
+this file for examples.
+"""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from grnlab.backbones import ScPrintConfig, load_model
+from grnlab.data import CellCollection, Label, QualityRules, load_collection
+from grnlab.genes import GeneVocab
+from grnlab.objectives.hierarchy import read_hierarchy
+from grnlab.training.config import PretrainConfig
+from grnlab.training.recipes.cell_types import CELL_TYPES, coarse_cell_type
+
+Section = TypeVar("Section")
+
+
+@dataclass(frozen=True)
+class LabelConfig:
+    """A label of the cells, which the model learns to tell.
+
+    Attributes
+    ----------
+    column
+        Column of ``obs``.
+    classes
+        The labels; by default those found in the files. ``"coarse"``: the built-in coarse cell types, with the many
+        spellings of public data.
+    ontology
+        OBO file, or table with the columns ``child, parent``, relative to the data folder: labels may then stand at
+        any level.
+    required
+        Whether a file without the column is an error.
+    """
+
+    column: str
+    classes: str | Sequence[str] | None = None
+    ontology: str | None = None
+    required: bool = False
+
+    def __post_init__(self) -> None:
+        if isinstance(self.classes, str) and self.classes != "coarse":
+            msg = f"classes={self.classes!r} is unknown; give a list of labels, or 'coarse'."
+            raise ValueError(msg)
+        if self.ontology is not None and self.classes == "coarse":
+            msg = "classes='coarse' has no levels; leave ontology out."
+            raise ValueError(msg)
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """The cells of a run.
+
+    Attributes
+    ----------
+    files
+        Paths and patterns relative to the data folder.
+    exclude
+        Patterns of files to leave out.
+    slot
+        Where the counts are: ``"X"``, ``"raw/X"`` or ``"layers/NAME"``.
+    labels
+        Label → where it comes from.
+    rules
+        See :class:`grnlab.data.QualityRules`.
+    on_error
+        ``"raise"`` or ``"skip"`` files that cannot be used.
+    held_out
+        Data sets whose cells are for validation only.
+    memory_gb
+        Counts up to this size are kept in memory, larger ones read from disk.
+    """
+
+    files: tuple[str, ...] = ("**/*.h5ad", "**/*.zarr")
+    exclude: tuple[str, ...] = ()
+    slot: str = "X"
+    labels: Mapping[str, LabelConfig] = field(default_factory=dict)
+    rules: QualityRules = field(default_factory=QualityRules)
+    on_error: str = "raise"
+    held_out: tuple[str, ...] = ()
+    memory_gb: float = 2.0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A run by name.
+
+    Attributes
+    ----------
+    name
+        Name of the model.
+    vocabulary
+        Built-in model, checkpoint folder, or file written by :meth:`grnlab.genes.GeneVocab.save`.
+    model
+        Keys of :class:`grnlab.backbones.ScPrintConfig` but its classes, which come from the labels.
+    data, training
+        Cells and settings.
+    """
+
+    name: str
+    vocabulary: str
+    model: Mapping[str, Any]
+    data: DataConfig
+    training: PretrainConfig
+
+    def vocab(self) -> GeneVocab:
+        """Load the vocabulary."""
+        path = Path(self.vocabulary)
+        return GeneVocab.load(path) if path.is_file() else load_model(self.vocabulary).vocab
+
+    def cells(self, folder: Path, vocab: GeneVocab, *, cache: Path | None = None) -> CellCollection:
+        """Scan the files of a data folder; labels of an ontology are counted leaves first, as the model does.
+
+        Raises
+        ------
+        ValueError
+            When a file that is named is not there, a pattern finds nothing, or a file cannot be used.
+        """
+        if not folder.is_dir():
+            msg = f"the data folder {folder} is no folder."
+            raise ValueError(msg)
+        data = self.data
+        cells = load_collection(
+            _paths(folder, data),
+            vocab,
+            label={name: self._label(name, folder) for name in data.labels},
+            rules=data.rules,
+            slot=data.slot,
+            on_error=data.on_error,
+            cache=cache,
+            memory_bytes=int(data.memory_gb * (1 << 30)),
+        )
+        for name, label in data.labels.items():
+            if label.ontology is not None:
+                leaves, groups = read_hierarchy(folder / label.ontology).split(cells.label_values[name])
+                _reorder(cells, name, (*leaves, *groups))
+        return cells
+
+    def model_config(self, cells: CellCollection, folder: Path) -> ScPrintConfig:
+        """Architecture, with a class for every label that has two or more values among the cells."""
+        classes, groups = {}, {}
+        for name, label in self.data.labels.items():
+            values = cells.label_values[name]
+            if label.ontology is not None:
+                values, groups[name] = read_hierarchy(folder / label.ontology).split(values)
+            if len(values) > 1:
+                classes[name] = tuple(values)
+        return ScPrintConfig.from_dict({**self.model, "classes": classes, "groups": groups})
+
+    def _label(self, name: str, folder: Path) -> Label:
+        label = self.data.labels[name]
+        if label.classes == "coarse":
+            return Label(label.column, CELL_TYPES, coarse_cell_type, required=label.required)
+        return Label(label.column, label.classes, required=label.required)
+
+
+def builtin_recipes() -> dict[str, Path]:
+    """Name → file of the recipes that come with the package."""
+    root = Path(str(files("grnlab.training") / "recipes"))
+    return {path.stem: path for path in sorted(root.glob("*.yaml"))}
+
+
+def read_recipe(name: str | Path, **training: Any) -> Recipe:
+    """Read a recipe.
+
+    Parameters
+    ----------
+    name
+        Name of a built-in recipe, or a YAML file.
+    **training
+        Settings that replace those of the file; None leaves them.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name, a file that is not YAML, or an unknown key (the nearest is named).
+
+    Examples
+    --------
+    >>> read_recipe("laptop", max_minutes=1.0).training.max_minutes
+    1.0
+    """
+    import yaml
+
+    path = builtin_recipes().get(str(name), Path(name))
+    if not path.is_file():
+        msg = f"{str(name)!r} is neither a recipe ({', '.join(builtin_recipes())}) nor a YAML file."
+        raise ValueError(msg)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        msg = f"{path} is not YAML: {error}"
+        raise ValueError(msg) from error
+    try:
+        recipe = _recipe(content)
+        return replace(
+            recipe, training=replace(recipe.training, **{k: v for k, v in training.items() if v is not None})
+        )
+    except (TypeError, ValueError) as error:
+        msg = f"{path}: {error}"
+        raise ValueError(msg) from error
+
+
+def _recipe(content: Any) -> Recipe:
+    values = _known(content, "recipe", ["name", "vocabulary", "model", "data", "training"])
+    data = _known(values.get("data") or {}, "data", [f.name for f in fields(DataConfig)])
+    labels = {
+        name: _section(LabelConfig, {"column": one} if isinstance(one, str) else one, f"data.labels.{name}")
+        for name, one in (data.pop("labels", None) or {}).items()
+    }
+    rules = _section(QualityRules, data.pop("rules", None) or {}, "data.rules")
+    data |= {key: tuple(data[key]) for key in ("files", "exclude", "held_out") if key in data}
+    model = _known(values.get("model") or {}, "model", [f.name for f in fields(ScPrintConfig)])
+    if given := sorted({"classes", "groups"} & set(model)):
+        msg = f"model.{given[0]} is made of data.labels; name the labels there."
+        raise ValueError(msg)
+    return Recipe(
+        name=str(values.get("name") or "model"),
+        vocabulary=str(values.get("vocabulary") or "grnlab-small"),
+        model=model,
+        data=DataConfig(labels=labels, rules=rules, **data),
+        training=_section(PretrainConfig, values.get("training") or {}, "training"),
+    )
+
+
+def _section(kind: type[Section], content: Any, name: str) -> Section:
+    return kind(**_known(content, name, [f.name for f in fields(kind)]))  # type: ignore[arg-type]
+
+
+def _known(content: Any, name: str, keys: Sequence[str]) -> dict[str, Any]:
+    if not isinstance(content, Mapping):
+        msg = f"{name} must hold keys with values; got {content!r}."
+        raise ValueError(msg)
+    for key in content:
+        if key not in keys:
+            near = difflib.get_close_matches(str(key), keys, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(keys)}."
+            msg = f"{name} has an unknown key {key!r}; {hint}"
+            raise ValueError(msg)
+    return dict(content)
+
+
+def _reorder(cells: CellCollection, name: str, values: tuple[str, ...]) -> None:
+    """Count the labels of the cells in another order."""
+    code = {value: number for number, value in enumerate(values)}
+    table = np.array([*(code[value] for value in cells.label_values[name]), -1], dtype=np.int32)
+    cells.labels[name], cells.label_values[name] = table[cells.labels[name]], values
+
+
+def _paths(folder: Path, data: DataConfig) -> list[Path]:
+    left_out = {path for pattern in data.exclude for path in folder.glob(pattern)}
+    found: dict[Path, None] = {}
+    for pattern in data.files:
+        matches = [path for path in sorted(folder.glob(pattern)) if path not in left_out]
+        if not matches and not any(sign in pattern for sign in "*?["):
+            msg = f"{folder / pattern} is not there."
+            raise ValueError(msg)
+        found.update(dict.fromkeys(matches))
+    if not found:
+        msg = f"{folder} holds no file that matches {', '.join(data.files)}; expected h5ad files or zarr stores."
+        raise ValueError(msg)
+    return list(found)
