@@ -59,27 +59,27 @@ def joined(adata: object, model: ScPrint, n_genes: int) -> AttentionMaps:
     return replace(maps, groups={**maps.groups, **pooled.groups}, expression={**maps.expression, **pooled.expression})
 
 
-def main() -> None:
-    """Run and print."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--model", default="grnlab-small")
-    parser.add_argument("--genes", type=int, default=2000)
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
-    model = gl.load_model(options.model)
+def score_model(
+    model: ScPrint, data: Path, *, n_genes: int, baselines: bool = True
+) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
+    """Scores per data set, group, gold standard and method, and hubs per group.
+
+    Without `baselines` the read-outs of the model stand alone.
+    """
     torch.manual_seed(0)
     untrained = ScPrint(model.vocab, model.config, name="untrained").eval()
-    golds = gold_standards(options.data / "networks")
-    rows_out, hubs_out = [], []
+    golds = gold_standards(data / "networks")
+    rows_out: list[dict[str, object]] = []
+    hubs_out: list[dict[str, object]] = []
     for dataset, path in DATASETS.items():
-        adata = gl.io.read(options.data / path)
+        adata = gl.io.read(data / path)
         if "condition" in adata.obs:
             adata = adata[adata.obs["condition"].astype(str).str.lower().str.startswith("c")].copy()
         sizes = adata.obs["cell_type"].value_counts()
         adata = adata[adata.obs["cell_type"].isin(sizes.index[sizes >= 100])].copy()
         adata.obs["pooled"] = "all cells"
-        maps, blank = (joined(adata, each, options.genes) for each in (model, untrained))
+        maps = joined(adata, model, n_genes)
+        blank = joined(adata, untrained, n_genes) if baselines else None
         nets = gl.tl.infer_networks(maps)
         for group, network in nets.items():
             names = network.genes.index
@@ -100,8 +100,9 @@ def main() -> None:
                 "attention symmetrised": maps.dense(group, rows=rows, symmetrize=True).T,
                 "attention symmetrised + APC": maps.dense(group, rows=rows, symmetrize=True, apc=True).T,
                 "attention directed": maps.dense(group, rows=rows).T,
-                "untrained model, symmetrised": blank.dense(group, rows=rows, symmetrize=True).T,
             }
+            if blank is not None:
+                dense["untrained model, symmetrised"] = blank.dense(group, rows=rows, symmetrize=True).T
             gene = model.gene_embedding.weight.detach()[torch.as_tensor(maps.genes["token"].to_numpy()[rows])]
             unit = torch.nn.functional.normalize(gene, dim=-1)
             dense["gene embedding cosine"] = (unit @ unit.T).numpy()
@@ -110,7 +111,8 @@ def main() -> None:
                 if truth[candidates].sum() < 10:
                     continue
                 scored = {name: score[np.ix_(regulators, targets)] for name, score in dense.items()}
-                scored |= {name: score(expression, regulators, targets) for name, score in BASELINES.items()}
+                if baselines:
+                    scored |= {name: score(expression, regulators, targets) for name, score in BASELINES.items()}
                 for name, score in scored.items():
                     found = score_edges(truth[candidates], score[candidates])
                     rows_out.append(
@@ -127,7 +129,19 @@ def main() -> None:
                             "true": found.n_true,
                         }
                     )
-    table = pd.DataFrame(rows_out)
+    return rows_out, hubs_out
+
+
+def main() -> None:
+    """Run and print."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--model", default="grnlab-small")
+    parser.add_argument("--genes", type=int, default=2000)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    rows, hubs = score_model(gl.load_model(options.model), options.data, n_genes=options.genes)
+    table = pd.DataFrame(rows)
     table["level"] = np.where(table["group"] == "all cells", "all cells pooled", "mean over cell types")
     for keys in (["dataset", "gold", "level", "method"], ["level", "method"]):
         print(
@@ -137,7 +151,7 @@ def main() -> None:
             .to_string()
         )
     if options.json is not None:
-        options.json.write_text(json.dumps({"scores": rows_out, "hubs": hubs_out}, indent=1), encoding="utf-8")
+        options.json.write_text(json.dumps({"scores": rows, "hubs": hubs}, indent=1), encoding="utf-8")
 
 
 def per_tf_auroc(truth: np.ndarray, score: np.ndarray, candidates: np.ndarray) -> float:

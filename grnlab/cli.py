@@ -79,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"grnlab: {error.args[0] if isinstance(error, KeyError) else error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stopped:
-        print(f"grnlab: {stopped or 'interrupted; nothing was written under the final name.'}", file=sys.stderr)
+        print(f"grnlab: {str(stopped) or 'interrupted; nothing was written under the final name.'}", file=sys.stderr)
         return 130
     return 0
 
