@@ -20,8 +20,9 @@ import torch
 from torch import Tensor
 
 from grnlab_kernels import rows, workers
-from grnlab_kernels.checks import check_genes, check_queries_keys, check_weights
+from grnlab_kernels.checks import check_genes, check_queries_keys, check_scale, check_weights
 from grnlab_kernels.dispatch import resolve_backend
+from grnlab_kernels.operation import operation
 
 _TASK_ROWS, _TASK_ELEMENTS = 128, 1 << 19  # a worker makes a multiple of 128 rows of a cell at a time, about 2 MB
 
@@ -74,7 +75,7 @@ def cell_mean_map(
     [0.25, 0.25, 0.25, 0.25]
     """
     backend = resolve_backend(backend, q_BHTD.device)
-    _check(q_BHTD, k_BHTD, weights_H, lse_BHT, backend)
+    _check(q_BHTD, k_BHTD, weights_H, lse_BHT, scale=scale, backend=backend)
     n_genes = q_BHTD.shape[2]
     _check_square("total_TT", total_TT, (torch.float32, torch.float64), q_BHTD.device)
     if len(total_TT) != n_genes:
@@ -143,7 +144,7 @@ def cell_scatter(  # noqa: PLR0917 - what comes in, then what is added to
         msg = 'deterministic=True: the Triton kernel adds by atomics, in any order; use backend="torch" or "auto".'
         raise ValueError(msg)
     resolved = "torch" if deterministic else resolved
-    _check(q_BHTD, k_BHTD, weights_H, lse_BHT, resolved)
+    _check(q_BHTD, k_BHTD, weights_H, lse_BHT, scale=scale, backend=resolved)
     _check_tokens(genes_BT, pad_BT, q_BHTD, total_GG)
     if pairs_GG is not None:
         _check_square("pairs_GG", pairs_GG, (torch.int32, torch.int64), q_BHTD.device)
@@ -155,7 +156,7 @@ def cell_scatter(  # noqa: PLR0917 - what comes in, then what is added to
     _cell_scatter(q, k, share_H, lse, genes_BT, pad_BT, total_GG, pairs_GG, scale=scale, backend=resolved)
 
 
-@torch.library.custom_op("grnlab::cell_mean_map", mutates_args=("total_TT",))
+@operation("cell_mean_map", mutates=("total_TT",))
 def _cell_mean_map(
     q_BHTD: Tensor,
     k_BHTD: Tensor,
@@ -180,7 +181,7 @@ def _cell_mean_map(
             part_RT += panel_RT
 
 
-@torch.library.custom_op("grnlab::cell_scatter", mutates_args=("total_GG", "pairs_GG"))
+@operation("cell_scatter", mutates=("total_GG", "pairs_GG"))
 def _cell_scatter(  # noqa: PLR0917
     q_BHTD: Tensor,
     k_BHTD: Tensor,
@@ -261,7 +262,7 @@ def _chosen_heads(
     q_BHTD: Tensor, k_BHTD: Tensor, weights_H: Tensor, lse_BHT: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
     """Heads of positive weight, their shares, float32, and their log-sum-exp."""
-    share_H = (weights_H.double() / weights_H.sum(dtype=torch.float64)).float().to(q_BHTD.device)
+    share_H = (weights_H.detach().double() / weights_H.sum(dtype=torch.float64)).float().to(q_BHTD.device)
     q_BHTD, k_BHTD = q_BHTD.detach(), k_BHTD.detach()
     if (share_H > 0).all():
         return q_BHTD, k_BHTD, share_H, lse_BHT
@@ -270,9 +271,12 @@ def _chosen_heads(
     return q_BHTD.index_select(1, chosen), k_BHTD.index_select(1, chosen), share_H[chosen], lse_BHT
 
 
-def _check(q_BHTD: Tensor, k_BHTD: Tensor, weights_H: Tensor, lse_BHT: Tensor | None, backend: str) -> None:
+def _check(
+    q_BHTD: Tensor, k_BHTD: Tensor, weights_H: Tensor, lse_BHT: Tensor | None, *, scale: float, backend: str
+) -> None:
     check_queries_keys(q_BHTD, k_BHTD, n_dims=4, backend=backend)
     check_weights(weights_H, q_BHTD.shape[1])
+    check_scale(scale)
     if lse_BHT is None:
         return
     if lse_BHT.shape != q_BHTD.shape[:3] or lse_BHT.dtype != torch.float32 or lse_BHT.device != q_BHTD.device:

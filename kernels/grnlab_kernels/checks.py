@@ -1,5 +1,7 @@
 """What every operation asks of its input; one sentence each, naming the argument, what came and what to do."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -43,6 +45,13 @@ def check_queries_keys(q: Tensor, k: Tensor, *, n_dims: int, backend: str) -> No
             raise ValueError(msg)
     if backend == "triton" and q.shape[-1] not in D_HEADS:
         msg = f'd_head={q.shape[-1]} is not one of {D_HEADS}, which the Triton kernels take; use backend="torch".'
+        raise ValueError(msg)
+
+
+def check_scale(scale: float) -> None:
+    """Factor of the logits: positive and finite."""
+    if not 0 < scale < math.inf:
+        msg = f"scale={scale} must be positive and finite, such as 1/√d_head."
         raise ValueError(msg)
 
 

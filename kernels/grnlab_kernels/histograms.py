@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from grnlab_kernels.checks import check_queries_keys
+from grnlab_kernels.checks import check_queries_keys, check_scale
 from grnlab_kernels.dispatch import resolve_backend
+from grnlab_kernels.operation import fake, operation
 from grnlab_kernels.pair_panels import PairPanels, check_lse, fill_lse, universe
 
 _SHIFT = 15
@@ -69,10 +70,11 @@ def head_hist(
     """
     backend = resolve_backend(backend, q_HND.device)
     check_queries_keys(q_HND, k_HND, n_dims=3, backend=backend)
+    check_scale(scale)
     q_HND, k_HND = q_HND.detach(), k_HND.detach()
     query, key = universe(q_HND.shape[1], q_HND.device, query, key)
     check_lse(lse_HN, q_HND, query)
-    return Histogram(torch.ops.grnlab.head_hist(q_HND, k_HND, query, key, lse_HN=lse_HN, scale=scale, backend=backend))
+    return Histogram(_head_hist(q_HND, k_HND, query, key, lse_HN=lse_HN, scale=scale, backend=backend))
 
 
 def pair_hist(x_EH: Tensor) -> Histogram:
@@ -193,13 +195,7 @@ def _totals(every: Histogram, positives: Histogram) -> tuple[int, int]:
     return found
 
 
-torch.library.define(
-    "grnlab::head_hist",
-    "(Tensor q, Tensor k, Tensor query, Tensor key, *, Tensor? lse_HN, float scale, str backend) -> Tensor",
-)
-
-
-@torch.library.impl("grnlab::head_hist", "default")
+@operation("head_hist")
 def _head_hist(
     q_HND: Tensor, k_HND: Tensor, query: Tensor, key: Tensor, *, lse_HN: Tensor | None, scale: float, backend: str
 ) -> Tensor:
@@ -228,7 +224,7 @@ def _head_hist(
     return total_HB
 
 
-@torch.library.register_fake("grnlab::head_hist")
+@fake("head_hist")
 def _(
     q_HND: Tensor, k_HND: Tensor, query: Tensor, key: Tensor, *, lse_HN: Tensor | None, scale: float, backend: str
 ) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from grnlab_kernels import rows, workers
+from grnlab_kernels.operation import fake, operation
 
 T = TypeVar("T")
 _WHOLE_BYTES = 512 << 20
@@ -114,7 +115,7 @@ def _corrected(panel_RN: Tensor, start: int, correction: tuple[Tensor, Tensor] |
     return panel_RN.addr_(row_N[start : start + len(panel_RN)], column_N, alpha=-1.0)
 
 
-@torch.library.custom_op("grnlab::row_lse", mutates_args=())
+@operation("row_lse")
 def row_lse(q_HND: Tensor, k_HND: Tensor, scale: float, backend: str) -> Tensor:
     """See :func:`grnlab_kernels.row_lse`."""
     if backend == "triton":
@@ -124,12 +125,12 @@ def row_lse(q_HND: Tensor, k_HND: Tensor, scale: float, backend: str) -> Tensor:
     return rows.row_lse(q_HND, k_HND, scale)
 
 
-@row_lse.register_fake
+@fake("row_lse")
 def _(q_HND: Tensor, k_HND: Tensor, scale: float, backend: str) -> Tensor:
     return q_HND.new_empty(q_HND.shape[:2], dtype=torch.float32)
 
 
-@torch.library.custom_op("grnlab::combine_map", mutates_args=())
+@operation("combine_map")
 def combine_map(
     q_HND: Tensor,
     k_HND: Tensor,
@@ -157,7 +158,7 @@ def combine_map(
     )
 
 
-@combine_map.register_fake
+@fake("combine_map")
 def _(
     q_HND: Tensor,
     k_HND: Tensor,
@@ -178,7 +179,7 @@ def _(
     )
 
 
-@torch.library.custom_op("grnlab::column_sums", mutates_args=())
+@operation("column_sums")
 def column_sums(q_HND: Tensor, k_HND: Tensor, share_H: Tensor, scale: float, backend: str) -> Tensor:
     """See :func:`grnlab_kernels.column_sums`."""
     plain = MapSource(q_HND, k_HND, share_H, scale, backend)
@@ -194,12 +195,12 @@ def column_sums(q_HND: Tensor, k_HND: Tensor, share_H: Tensor, scale: float, bac
     return total_N
 
 
-@column_sums.register_fake
+@fake("column_sums")
 def _(q_HND: Tensor, k_HND: Tensor, share_H: Tensor, scale: float, backend: str) -> Tensor:
     return q_HND.new_empty(q_HND.shape[1], dtype=torch.float64)
 
 
-@torch.library.custom_op("grnlab::topk_edges", mutates_args=())
+@operation("topk_edges")
 def topk_edges(
     q_HND: Tensor,
     k_HND: Tensor,
@@ -231,7 +232,7 @@ def topk_edges(
     return partner_NK.masked_fill_(nobody_NK, -1), value_NK.masked_fill_(nobody_NK, torch.nan)
 
 
-@topk_edges.register_fake
+@fake("topk_edges")
 def _(
     q_HND: Tensor,
     k_HND: Tensor,

@@ -16,7 +16,6 @@ Limit. Float32 logits of size x are off by about 10⁻⁷ x, and shares by that 
 sums to N at any size; with Triton, and in panels of the transpose, L is rounded too and sums drift by the same factor.
 """
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -24,7 +23,7 @@ import torch
 from torch import Tensor
 
 from grnlab_kernels import map_source
-from grnlab_kernels.checks import check_genes, check_queries_keys, check_weights
+from grnlab_kernels.checks import check_genes, check_queries_keys, check_scale, check_weights
 from grnlab_kernels.dispatch import resolve_backend
 from grnlab_kernels.map_source import MapSource
 
@@ -77,8 +76,8 @@ def row_lse(q_HND: Tensor, k_HND: Tensor, *, scale: float, backend: str = "auto"
     """
     backend = resolve_backend(backend, q_HND.device)
     check_queries_keys(q_HND, k_HND, n_dims=3, backend=backend)
-    _check_scale(scale)
-    return map_source.row_lse(q_HND, k_HND, scale, backend)
+    check_scale(scale)
+    return map_source.row_lse(q_HND.detach(), k_HND.detach(), scale, backend)
 
 
 def combine_map(
@@ -263,12 +262,13 @@ def _source(
     backend = resolve_backend(backend, q_HND.device)
     check_queries_keys(q_HND, k_HND, n_dims=3, backend=backend)
     check_weights(weights_H, len(q_HND))
-    _check_scale(options.scale)
+    check_scale(options.scale)
     expected = q_HND.shape[:2], torch.float32, q_HND.device
     if lse_HN is not None and (found := (lse_HN.shape, lse_HN.dtype, lse_HN.device)) != expected:
         msg = f"lse_HN is {found}; expected shape, dtype and device {expected}, as row_lse returns it."
         raise ValueError(msg)
-    share_H = (weights_H.double() / weights_H.sum(dtype=torch.float64)).float().to(q_HND.device)
+    q_HND, k_HND = q_HND.detach(), k_HND.detach()
+    share_H = (weights_H.detach().double() / weights_H.sum(dtype=torch.float64)).float().to(q_HND.device)
     chosen = torch.nonzero(share_H).ravel()
     if len(chosen) < len(share_H):
         q_HND, k_HND, share_H = q_HND[chosen], k_HND[chosen], share_H[chosen]
@@ -276,9 +276,3 @@ def _source(
     return MapSource(
         *(q_HND, k_HND, share_H, options.scale, backend, options.symmetrize, options.apc, transpose, lse_HN)
     )
-
-
-def _check_scale(scale: float) -> None:
-    if not 0 < scale < math.inf:
-        msg = f"scale={scale} must be positive and finite, such as 1/√d_head."
-        raise ValueError(msg)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from grnlab_kernels.checks import check_genes
+from grnlab_kernels.products import products
 from grnlab_kernels.workers import panels, run
 
 T = TypeVar("T")
@@ -111,16 +112,6 @@ class PairPanels:
         kind = "cpu" if self.q_HND.device.type == "cpu" else "device"
         fewest, most = _PANEL_ROWS[kind]
         return max(fewest, min(most, _PANEL_BYTES[kind] // (4 * len(self.q_HND) * len(self.key))))
-
-
-def products(a_RK: Tensor, b_CK: Tensor) -> Tensor:
-    """``a bᵀ`` in float32, of contiguous matrices.
-
-    On the CPU by oneDNN where PyTorch has it: torch.mm is MKL, which leaves half the speed of an AMD core unused.
-    """
-    if a_RK.device.type == "cpu" and hasattr(torch.ops.mkldnn, "_linear_pointwise"):
-        return torch.ops.mkldnn._linear_pointwise(a_RK, b_CK, None, "none", [], "")
-    return torch.mm(a_RK, b_CK.T)
 
 
 def fill_lse(lse_HN: Tensor, q_HND: Tensor, k_HND: Tensor, query: Tensor, scale: float, *, backend: str) -> None:

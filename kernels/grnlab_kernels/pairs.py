@@ -16,9 +16,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from grnlab_kernels.checks import check_queries_keys
+from grnlab_kernels.checks import check_queries_keys, check_scale
 from grnlab_kernels.dispatch import resolve_backend
-from grnlab_kernels.pair_panels import PairPanels, as_genes, check_lse, fill_lse, products, universe
+from grnlab_kernels.operation import fake, operation
+from grnlab_kernels.pair_panels import PairPanels, as_genes, check_lse, fill_lse, universe
+from grnlab_kernels.products import products
 from grnlab_kernels.workers import run
 
 _DEPTH = 4096  # float32 terms of one product, whose sums are added in float64; deeper ones lose digits
@@ -93,13 +95,14 @@ def gather_pairs(
     """
     backend = resolve_backend(backend, q_HND.device)
     check_queries_keys(q_HND, k_HND, n_dims=3, backend=backend)
+    check_scale(scale)
     q_HND, k_HND = q_HND.detach(), k_HND.detach()
     query_E, key_E = (as_genes(n, x, q_HND.shape[1], q_HND.device) for n, x in (("query_E", query_E), ("key_E", key_E)))
     if len(query_E) != len(key_E):
         msg = f"query_E lists {len(query_E)} genes and key_E {len(key_E)}; expected one of each per pair."
         raise ValueError(msg)
     check_lse(lse_HN, q_HND, query_E)
-    return torch.ops.grnlab.gather_pairs(q_HND, k_HND, query_E, key_E, lse_HN=lse_HN, scale=scale, backend=backend)
+    return _gather_pairs(q_HND, k_HND, query_E, key_E, lse_HN=lse_HN, scale=scale, backend=backend)
 
 
 def head_gram(
@@ -145,6 +148,7 @@ def head_gram(
     """
     backend = resolve_backend(backend, q_HND.device)
     check_queries_keys(q_HND, k_HND, n_dims=3, backend=backend)
+    check_scale(scale)
     q_HND, k_HND = q_HND.detach(), k_HND.detach()
     query, key = universe(q_HND.shape[1], q_HND.device, query, key)
     check_lse(lse_HN, q_HND, query)
@@ -157,25 +161,14 @@ def head_gram(
         raise ValueError(msg)
     size_F = torch.bincount(fold, minlength=1)
     by_fold = key[fold.argsort(stable=True)]
-    gram_FHH, sum_FH, lse_HN = torch.ops.grnlab.head_gram(
+    gram_FHH, sum_FH, lse_HN = _head_gram(
         q_HND, k_HND, query, by_fold, size_F=size_F, lse_HN=lse_HN, scale=scale, backend=backend
     )
     with_itself_F = torch.zeros_like(size_F).index_add(0, fold, torch.isin(key, query).long())
     return Gram(gram_FHH, sum_FH, size_F * len(query) - with_itself_F, lse_HN)
 
 
-torch.library.define(
-    "grnlab::gather_pairs",
-    "(Tensor q, Tensor k, Tensor query, Tensor key, *, Tensor? lse_HN, float scale, str backend) -> Tensor",
-)
-torch.library.define(
-    "grnlab::head_gram",
-    "(Tensor q, Tensor k, Tensor query, Tensor key, *, Tensor size_F, Tensor? lse_HN, float scale, str backend)"
-    " -> (Tensor, Tensor, Tensor)",
-)
-
-
-@torch.library.impl("grnlab::gather_pairs", "default")
+@operation("gather_pairs")
 def _gather_pairs(
     q_HND: Tensor, k_HND: Tensor, query_E: Tensor, key_E: Tensor, *, lse_HN: Tensor | None, scale: float, backend: str
 ) -> Tensor:
@@ -199,14 +192,14 @@ def _gather_pairs(
     return x_EH
 
 
-@torch.library.register_fake("grnlab::gather_pairs")
+@fake("gather_pairs")
 def _(
     q_HND: Tensor, k_HND: Tensor, query_E: Tensor, key_E: Tensor, *, lse_HN: Tensor | None, scale: float, backend: str
 ) -> Tensor:
     return q_HND.new_empty((len(query_E), len(q_HND)), dtype=torch.float32)
 
 
-@torch.library.impl("grnlab::head_gram", "default")
+@operation("head_gram")
 def _head_gram(
     q_HND: Tensor,
     k_HND: Tensor,
@@ -233,7 +226,7 @@ def _head_gram(
     return gram_FHH.triu() + gram_FHH.triu(1).mT, sum_FH, lse_HN
 
 
-@torch.library.register_fake("grnlab::head_gram")
+@fake("head_gram")
 def _(
     q_HND: Tensor,
     k_HND: Tensor,

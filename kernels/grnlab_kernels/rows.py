@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from grnlab_kernels import workers
+from grnlab_kernels.products import products
 
 _PANEL_BYTES = 8 << 20
 _PANEL_ROWS = (64, 128)  # products of fewer rows are inefficient, more rows leave the cache
@@ -35,7 +36,7 @@ def row_lse(q_HND: Tensor, k_HND: Tensor, scale: float) -> Tensor:
 
     def work(start: int, end: int) -> None:
         for head in range(n_heads):
-            _write_lse(_logits(q_HND[head, start:end], k_HND[head]), scale, lse_HN[head, start:end])
+            _write_lse(products(q_HND[head, start:end], k_HND[head]), scale, lse_HN[head, start:end])
 
     for _ in workers.run(work, n_genes, panel_rows(n_genes, q_HND.device), q_HND.device):
         pass
@@ -67,9 +68,9 @@ def combine_map(
         part_RN, rows = panel_RN[first:last].zero_(), slice(start + first, start + last)
         for head, share in enumerate(shares):
             if forward:
-                _add(_logits(q_HND[head, rows], k_HND[head]), scale, share, part_RN, None)
+                _add(products(q_HND[head, rows], k_HND[head]), scale, share, part_RN, None)
             if backward and lse_HN is not None:
-                _add(_logits(k_HND[head, rows], q_HND[head]), scale, share, part_RN, lse_HN[head])
+                _add(products(k_HND[head, rows], q_HND[head]), scale, share, part_RN, lse_HN[head])
         return column_sum(part_RN)
 
     sum_N = q_HND.new_zeros(n_genes, dtype=torch.float64)
@@ -92,13 +93,6 @@ def _compiled(x: Tensor) -> bool:
 
 def _known(x: Tensor) -> Tensor:
     return x.float() if x.dtype == torch.float16 else x
-
-
-def _logits(a_RD: Tensor, b_ND: Tensor) -> Tensor:
-    """``a bᵀ``, in float32 by oneDNN where PyTorch has it: the MKL of torch.mm does without AVX-512 on AMD."""
-    if _compiled(a_RD) and a_RD.dtype == torch.float32 and hasattr(torch.ops.mkldnn, "_linear_pointwise"):
-        return torch.ops.mkldnn._linear_pointwise(a_RD, b_ND, None, "none", [], "")
-    return torch.mm(a_RD, b_ND.T)
 
 
 def _write_lse(logits_RN: Tensor, scale: float, lse_R: Tensor) -> None:

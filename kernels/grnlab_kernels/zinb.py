@@ -17,6 +17,7 @@ from torch import Tensor
 
 from grnlab_kernels import workers
 from grnlab_kernels.dispatch import resolve_backend
+from grnlab_kernels.operation import fake, operation
 
 _PLACES_PER_PANEL = 1 << 15  # 2 ms of one core; less is not worth a thread
 
@@ -62,7 +63,7 @@ def zinb_nll(
     return _zinb_nll(x, log_mu, log_theta, zero_logit, resolve_backend(backend, x.device))[0]
 
 
-@torch.library.custom_op("grnlab::zinb_nll", mutates_args=())
+@operation("zinb_nll")
 def _zinb_nll(
     x: Tensor, log_mu: Tensor, log_theta: Tensor, zero_logit: Tensor | None, backend: str
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -82,15 +83,15 @@ def _zinb_nll(
     return outputs
 
 
-@_zinb_nll.register_fake
+@fake("zinb_nll")
 def _zinb_nll_fake(
     x: Tensor, log_mu: Tensor, log_theta: Tensor, zero_logit: Tensor | None, backend: str
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return _empty_outputs(x, log_mu, log_theta, zero_logit)
 
 
-# an operation of its own: it has no derivative, so a second backward pass raises instead of taking slopes as constants
-@torch.library.custom_op("grnlab::zinb_backward", mutates_args=())
+# an operation of its own, so that a second backward pass raises instead of taking slopes as constants
+@operation("zinb_backward")
 def _zinb_backward(  # noqa: PLR0917 - autograd calls by position
     grad: Tensor,
     by_mu: Tensor,
@@ -105,7 +106,7 @@ def _zinb_backward(  # noqa: PLR0917 - autograd calls by position
     return (grad * by_mu).to(log_mu.dtype), (grad * by_theta).to(log_theta.dtype), grad_zero
 
 
-@_zinb_backward.register_fake
+@fake("zinb_backward")
 def _zinb_backward_fake(  # noqa: PLR0917
     grad: Tensor,
     by_mu: Tensor,
@@ -138,7 +139,13 @@ def _backward(
     return None, grad_mu, grad_theta, None if ctx.saved_tensors[-1] is None else grad_zero, None
 
 
-_zinb_nll.register_autograd(_backward, setup_context=_setup_context)
+def _no_second_backward(ctx: torch.autograd.function.BackwardCFunction, *_: Tensor) -> tuple[None, ...]:
+    msg = "zinb_nll has no second derivatives: its slopes were computed with its value and cannot be differentiated."
+    raise NotImplementedError(msg)
+
+
+torch.library.register_autograd("grnlab::zinb_nll", _backward, setup_context=_setup_context)
+torch.library.register_autograd("grnlab::zinb_backward", _no_second_backward)
 
 
 def _loop(x: Tensor, log_mu: Tensor, log_theta: Tensor, zero_logit: Tensor | None, outputs: tuple[Tensor, ...]) -> None:

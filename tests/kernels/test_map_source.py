@@ -96,8 +96,8 @@ def test_maps_made_whole_are_symmetric_and_turned_exactly(n_genes):
 def test_a_whole_map_takes_one_pass(monkeypatch):
     q, k, weights = pooled()
     made = []
-    logits = rows._logits
-    monkeypatch.setattr(rows, "_logits", lambda a, b: made.append(len(a) * len(b)) or logits(a, b))
+    logits = rows.products
+    monkeypatch.setattr(rows, "products", lambda a, b: made.append(len(a) * len(b)) or logits(a, b))
     options = MapOptions(0.5, symmetrize=True, apc=True)
     for whole_bytes, passes in ((512 << 20, 1), (0, 4)):  # streamed: log-sum-exp, column sums, two directions
         monkeypatch.setattr(map_source, "_WHOLE_BYTES", whole_bytes)
