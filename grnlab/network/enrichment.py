@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from grnlab.network.statistics import benjamini_hochberg
 from grnlab.network.tables import check_known
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ def enrich(
     if not found:
         return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in _COLUMNS.items()})
     result = pd.concat(found, ignore_index=True)
-    result["padj"] = _benjamini_hochberg(result["pvalue"].to_numpy(), n_tests)
+    result["padj"] = benjamini_hochberg(result["pvalue"].to_numpy(), n_tests)
     result = result.sort_values(["pvalue", "library", "term"], kind="stable", ignore_index=True)
     return result[list(_COLUMNS)].astype(_COLUMNS)
 
@@ -237,12 +238,3 @@ def _test(
         "genes": shared.map(";".join),
     }
     return pd.DataFrame(columns)
-
-
-def _benjamini_hochberg(pvalues: np.ndarray, n_tests: int) -> np.ndarray:
-    """Adjust `pvalues` as part of `n_tests` tests, the unseen ones having p = 1."""
-    order = np.argsort(pvalues)
-    scaled = pvalues[order] * n_tests / np.arange(1, len(pvalues) + 1)
-    adjusted = np.empty_like(scaled)
-    adjusted[order] = np.minimum(np.minimum.accumulate(scaled[::-1])[::-1], 1.0)
-    return adjusted

@@ -1,7 +1,6 @@
 """GeneNetwork: one long table of weighted, directed edges and the table of the genes that could have had one."""
 
 import html
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,12 +12,11 @@ from grnlab.network import enrichment, export, files
 from grnlab.network import hubs as _hubs
 from grnlab.network.communities import Communities
 from grnlab.network.communities import communities as _communities
-from grnlab.network.tables import check_edges, check_genes, check_known, edge_positions
+from grnlab.network.filters import Filters
+from grnlab.network.tidy import genes_of, tidy_edges
 
-DIRECTION = "source=regulator=key, target=query"
 
-
-class GeneNetwork:
+class GeneNetwork(Filters):
     """A gene network of one group of cells.
 
     **Source is the regulator (the key gene of the attention), target is the query gene**: the row of attention of a
@@ -64,46 +62,45 @@ class GeneNetwork:
     ['LYZ', 'CD14']
     """
 
-    __slots__ = ("_edges", "_genes", "_name", "_provenance")
+    __slots__ = ()
 
-    def __init__(
-        self, edges: pd.DataFrame, genes: pd.DataFrame, *, name: str, provenance: Mapping[str, Any] | None = None
-    ) -> None:
-        self._genes = check_genes(genes)
-        self._edges = check_edges(edges, self._genes)
-        self._name = check_name(name)
-        given = check_provenance(provenance)
-        if given.setdefault("direction", DIRECTION) != DIRECTION:
-            msg = (
-                f"provenance['direction'] is {given['direction']!r}, but a network is always {DIRECTION!r}; swap "
-                "source and target, or drop the entry."
-            )
-            raise ValueError(msg)
-        self._provenance = given
+    @classmethod
+    def from_edges(
+        cls,
+        edges: pd.DataFrame,
+        genes: pd.DataFrame | Iterable[str] | None = None,
+        *,
+        name: str,
+        on_bad: str = "raise",
+        provenance: Mapping[str, Any] | None = None,
+    ) -> "GeneNetwork":
+        """Make a network of an edge table alone, as other programs write it.
 
-    @property
-    def edges(self) -> pd.DataFrame:
-        """The edge table."""
-        return self._edges
+        Parameters
+        ----------
+        edges
+            ``source, target, weight`` and others.
+        genes
+            The universe: a gene table, or names. The ends of the edges by default, in alphabetic order.
+        name, provenance
+            As for the class.
+        on_bad
+            ``"raise"``: self loops, repeated pairs and weights that are not finite are errors. ``"drop"``: they go,
+            with their number in the log; of a repeated pair the strongest stays.
 
-    @property
-    def genes(self) -> pd.DataFrame:
-        """The gene table: the universe."""
-        return self._genes
+        Raises
+        ------
+        ValueError
+            When a table breaks the rules, or an end of an edge is not in `genes`.
 
-    @property
-    def name(self) -> str:
-        """Cell type or group."""
-        return self._name
-
-    @property
-    def provenance(self) -> dict[str, Any]:
-        """Where the network comes from."""
-        return self._provenance
-
-    def edge_positions(self) -> tuple[np.ndarray, np.ndarray]:
-        """Find the positions of the edges' sources and targets in `genes`, two int64 arrays of shape (n_edges,)."""
-        return edge_positions(self._edges, self._genes)
+        Examples
+        --------
+        >>> edges = pd.DataFrame({"source": ["A", "A"], "target": ["B", "A"], "weight": [1.0, 0.5]})
+        >>> GeneNetwork.from_edges(edges, name="loop", on_bad="drop")
+        GeneNetwork('loop': 2 genes, 1 edges)
+        """
+        edges = tidy_edges(edges, on_bad=on_bad)
+        return cls(edges, genes_of(edges, genes), name=name, provenance=provenance)
 
     # --- the questions one asks a network
 
@@ -138,68 +135,6 @@ class GeneNetwork:
     def targets(self, gene: str, *, n: int | None = None) -> pd.DataFrame:
         """List the edges out of `gene`, strongest first; empty when it has none. Errors as in `regulators`."""
         return self._edges_at("source", gene, n)
-
-    # --- smaller networks
-
-    def neighbourhood(self, gene: str, *, radius: int = 1, max_genes: int | None = None) -> "GeneNetwork":
-        """Cut out the network around a gene: genes up to `radius` steps away, either way, and all edges among them.
-
-        Parameters
-        ----------
-        gene
-            The gene in the middle.
-        radius
-            Number of steps.
-        max_genes
-            Keep at most so many genes besides the middle one: near ones first, then those with the most weight to the
-            genes already taken (ties by name).
-
-        Raises
-        ------
-        ValueError
-            When the gene is not in the universe, or a number is negative.
-        """
-        self._check_gene(gene)
-        _hubs.check_count(radius, argument="radius")
-        _hubs.check_count(max_genes, argument="max_genes")
-        names = self._genes.index
-        low, high, total = _hubs.undirected(
-            *self.edge_positions(), np.maximum(self._edges["weight"].to_numpy(), np.finfo(float).tiny), len(names)
-        )
-        taken = np.zeros(len(names), dtype=bool)
-        taken[names.get_loc(gene)] = True
-        room = len(names) if max_genes is None else max_genes
-        for _ in range(radius):
-            pull = np.bincount(high, total * taken[low], minlength=len(names))
-            pull += np.bincount(low, total * taken[high], minlength=len(names))
-            near = pd.Series(np.where(taken, 0.0, pull), index=names)
-            order = _hubs.order_by(near)
-            new = order[near.to_numpy()[order] > 0][:room]
-            taken[new] = True
-            room -= len(new)
-        return self.subset(names[taken])
-
-    def subset(self, genes: Iterable[str]) -> "GeneNetwork":
-        """Cut the network to these genes (universe and edges), in the order of the gene table.
-
-        Raises
-        ------
-        ValueError
-            When a gene is not in the universe; the message gives the nearest names.
-        """
-        wanted = check_known(genes, self._genes.index, argument="genes", where=f"network {self._name!r}")
-        kept = self._genes.index.isin(wanted)
-        source, target = self.edge_positions()
-        return self._like(self._edges[kept[source] & kept[target]], self._genes[kept])
-
-    def top(self, n_edges: int) -> "GeneNetwork":
-        """Keep the `n_edges` strongest edges; the universe stays."""
-        _hubs.check_count(n_edges, argument="n_edges")
-        return self._like(self._edges.head(n_edges), self._genes)
-
-    def threshold(self, minimum: float) -> "GeneNetwork":
-        """Keep the edges with a weight of at least `minimum`; the universe stays."""
-        return self._like(self._edges[self._edges["weight"] >= minimum], self._genes)
 
     # --- for other programs
 
@@ -283,15 +218,6 @@ class GeneNetwork:
             "weight_max": float(weight.max()) if some else None,
         }
 
-    def equals(self, other: object) -> bool:
-        """Tell whether name, provenance and both tables (values, order and types) are the same."""
-        return (
-            isinstance(other, GeneNetwork)
-            and (self._name, self._provenance) == (other._name, other._provenance)
-            and self._edges.equals(other._edges)
-            and self._genes.equals(other._genes)
-        )
-
     def __repr__(self) -> str:
         return f"GeneNetwork({self._name!r}: {len(self._genes):,} genes, {len(self._edges):,} edges)"
 
@@ -304,30 +230,3 @@ class GeneNetwork:
         _hubs.check_count(n, argument="n")
         found = self._edges[self._edges[end] == gene].reset_index(drop=True)
         return found if n is None else found.head(n)
-
-    def _check_gene(self, gene: str) -> None:
-        check_known([gene], self._genes.index, argument="gene", where=f"network {self._name!r}")
-
-    def _like(self, edges: pd.DataFrame, genes: pd.DataFrame) -> "GeneNetwork":
-        """Make a network of rows of these tables, which are checked and ordered already."""
-        network = object.__new__(GeneNetwork)
-        network._edges, network._genes = edges.reset_index(drop=True), genes.copy()
-        network._name, network._provenance = self._name, check_provenance(self._provenance)
-        return network
-
-
-def check_name(name: str) -> str:
-    """Refuse names that are not non-empty text."""
-    if not isinstance(name, str) or not name.strip():
-        msg = f"name must be the cell type or group as non-empty text, got {name!r}."
-        raise ValueError(msg)
-    return name
-
-
-def check_provenance(provenance: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return a deep copy as JSON would give it back, so that a saved network equals the one in memory."""
-    try:
-        return dict(json.loads(json.dumps(dict(provenance or {}), allow_nan=False)))
-    except (TypeError, ValueError) as error:
-        msg = f"provenance must hold only what JSON can hold (text, numbers, lists, dictionaries, None): {error}."
-        raise ValueError(msg) from error

@@ -8,9 +8,11 @@ import pandas as pd
 
 from grnlab._files import atomic_directory
 from grnlab.network import files
+from grnlab.network.base import check_provenance
+from grnlab.network.combine import combine as _combine
 from grnlab.network.compare import NetworkComparison
 from grnlab.network.compare import compare as _compare
-from grnlab.network.network import GeneNetwork, check_provenance
+from grnlab.network.network import GeneNetwork
 
 
 class NetworkSet(Mapping[str, GeneNetwork]):
@@ -87,6 +89,24 @@ class NetworkSet(Mapping[str, GeneNetwork]):
             When the two networks share no gene.
         """
         return _compare(self[a], self[b])
+
+    def combine(self, *, min_support: float = 0.5, weight: str = "mean", name: str = "consensus") -> GeneNetwork:
+        """Keep the edges that a share of the networks have: 0 is the union, 1 the intersection.
+
+        Parameters
+        ----------
+        min_support, weight, name
+            See `grnlab.network.combine.combine`.
+
+        Examples
+        --------
+        >>> edges = pd.DataFrame({"source": ["A", "B"], "target": ["B", "C"], "weight": [3.0, 1.0]})
+        >>> one = GeneNetwork.from_edges(edges, name="one")
+        >>> two = GeneNetwork.from_edges(edges.head(1), name="two")
+        >>> NetworkSet([one, two]).combine(min_support=1).edges["n_networks"].tolist()
+        [2]
+        """
+        return _combine(list(self.values()), min_support=min_support, weight=weight, name=name)
 
     def hubs(self, by: str = "pagerank", *, n: int | None = None, regulators_only: bool = False) -> pd.DataFrame:
         """List the hubs of every group in one long table: ``group``, ``gene`` and the columns of `GeneNetwork.hubs`.

@@ -12,6 +12,7 @@ _REQUIRED_KIND = {
     "weight": FLOAT,
     "sign": INTEGER,
     "z": FLOAT,
+    "pvalue": FLOAT,
     "padj": FLOAT,
     "ensembl_id": TEXT,
     "is_tf": BOOLEAN,
@@ -102,9 +103,10 @@ def check_edges(edges: pd.DataFrame, genes: pd.DataFrame) -> pd.DataFrame:
     )
     if "sign" in columns:
         _refuse(edges, ~columns["sign"].isin([-1, 0, 1]).to_numpy(), "has a sign other than -1, 0 (unknown) or 1")
-    if "padj" in columns:
-        padj = columns["padj"].to_numpy()
-        _refuse(edges, (padj < 0) | (padj > 1), "has an adjusted p-value outside [0, 1]")
+    for column, what in (("pvalue", "a p-value"), ("padj", "an adjusted p-value")):
+        if column in columns:
+            values = columns[column].to_numpy()
+            _refuse(edges, (values < 0) | (values > 1), f"has {what} outside [0, 1]")
 
     alphabetic = np.empty(len(names), dtype=np.int64)
     alphabetic[np.argsort(names)] = np.arange(len(names))

@@ -1,7 +1,8 @@
 import pandas as pd
 import pytest
 
-from grnlab.network.network import DIRECTION, GeneNetwork
+from grnlab.network.base import DIRECTION
+from grnlab.network.network import GeneNetwork
 
 
 def test_regulators_and_targets_follow_the_direction(blood):
