@@ -10,7 +10,8 @@ Every variant is the recipe ``grnlab-small`` with one change and fewer steps; al
 * networks: the AUPRC ratios, EPR and AUROC of ``real_networks.py`` on pbmc3k and Kang 2018 (mean over data sets, gold
   standards and cell types; 2,000 genes), which no variant trained on, for the symmetrised map.
 
-A variant that is finished already in ``--out`` is scored again, not trained again.
+A variant that is finished already in ``--out`` is scored again, not trained again. With ``OMP_NUM_THREADS=1`` set
+``NUMBA_NUM_THREADS=1`` as well: scanpy starts numba's threads, which gives torch as many.
 """
 
 import argparse

@@ -69,6 +69,7 @@ class Run:
 def measure(command: Sequence[str], *, threads: int) -> Run:
     """Run a command and read its resources."""
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    environment["NUMBA_NUM_THREADS"] = str(threads)  # scanpy starts numba's threads, which also resizes torch's
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         started = time.perf_counter()
         process = subprocess.Popen(command, stdout=out, stderr=err, env=environment)
