@@ -1,9 +1,25 @@
 """Networks: one per group of cells, with hubs, communities, enrichment, comparison and files."""
 
+from grnlab.network.combine import combine
 from grnlab.network.communities import Communities
 from grnlab.network.compare import NetworkComparison
 from grnlab.network.enrichment import bundled_gene_sets, read_gmt
+from grnlab.network.modules import joint_communities, match_communities, nested_communities, resolution_sweep
 from grnlab.network.network import GeneNetwork
 from grnlab.network.networks import NetworkSet
+from grnlab.network.signs import sign_edges
 
-__all__ = ["Communities", "GeneNetwork", "NetworkComparison", "NetworkSet", "bundled_gene_sets", "read_gmt"]
+__all__ = [
+    "Communities",
+    "GeneNetwork",
+    "NetworkComparison",
+    "NetworkSet",
+    "bundled_gene_sets",
+    "combine",
+    "joint_communities",
+    "match_communities",
+    "nested_communities",
+    "read_gmt",
+    "resolution_sweep",
+    "sign_edges",
+]

@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 
 from grnlab.network.hubs import undirected
+from grnlab.network.partition import METHODS, partition
 
 if TYPE_CHECKING:
     from grnlab.network.network import GeneNetwork
 
 ISOLATED = -1
-_ROUNDS = 10  # Leiden passes; stops as soon as one improves nothing
 
 
 @dataclass(frozen=True)
@@ -28,15 +28,19 @@ class Communities:
     strength
         Gene → summed weight to its own community.
     quality
-        Weighted modularity of the undirected projection at resolution 1, between -0.5 and 1, whatever the resolution
-        of the search; NaN without edges.
-    resolution, seed
+        Weighted modularity at resolution 1, between -0.5 and 1, of the undirected projection (of the directed network
+        when the search was directed), whatever the resolution and the objective of the search; NaN without edges.
+    measures
+        One row per community; the numbers of `table`.
+    method, resolution, seed
         What the search was called with.
     """
 
     membership: pd.Series
     strength: pd.Series
     quality: float
+    measures: pd.DataFrame
+    method: str
     resolution: float
     seed: int
 
@@ -66,14 +70,17 @@ class Communities:
         return dict(enumerate(self._ordered()))
 
     def table(self, *, n_top: int = 10) -> pd.DataFrame:
-        """Describe each community: ``n_genes``, ``strength`` (weight inside) and ``top_genes``, joined by ``;``."""
-        groups = self._ordered()
-        rows = {
-            "n_genes": pd.Series([len(group) for group in groups], dtype=np.int64),
-            "strength": pd.Series([self.strength[group].sum() / 2 for group in groups], dtype=float),
-            "top_genes": pd.Series([";".join(group[:n_top]) for group in groups], dtype=object),
-        }
-        return pd.DataFrame(rows).rename_axis("community")
+        """Describe each community.
+
+        Returns
+        -------
+        ``n_genes``; ``n_edges`` (pairs of genes with weight inside); ``density`` (those over all pairs); ``strength``
+        (weight inside); ``cut`` (weight across its border); ``conductance`` (cut over the smaller of the summed
+        strengths inside and outside: 0 is a component of its own; NaN when nothing lies outside);
+        ``top_genes``, joined by ``;``.
+        """
+        top = pd.Series([";".join(group[:n_top]) for group in self._ordered()], dtype=object)
+        return self.measures.assign(top_genes=top).rename_axis("community")
 
     def _ordered(self) -> list[list[str]]:
         names = self.membership.index.to_numpy()
@@ -85,26 +92,36 @@ class Communities:
         return [names[order[i:j]].tolist() for i, j in pairwise(bounds)]
 
 
-def communities(network: "GeneNetwork", *, resolution: float = 1.0, seed: int = 0) -> Communities:
-    """Leiden communities of the undirected projection (weights of both directions summed, negative ones as zero).
+def communities(
+    network: "GeneNetwork", *, method: str = "leiden", resolution: float = 1.0, directed: bool = False, seed: int = 0
+) -> Communities:
+    """Find the communities of a network; negative weights count as zero.
 
     Parameters
     ----------
     network
         The network.
+    method
+        ``"leiden"``: modularity, igraph's C implementation, run until nothing improves. ``"louvain"``: modularity, for
+        comparison with older work; its communities may be disconnected. ``"cpm"``: the constant Potts model by
+        Leiden; `resolution` is then a density in the units of the weights. All of them on the undirected projection
+        (weights of both directions summed) unless `directed`.
     resolution
         Above 1 gives more and smaller communities, below 1 fewer and larger ones.
+    directed
+        Leiden on the directed modularity (leidenalg; slower). Method ``"leiden"`` only.
     seed
         Seed of the search; the same seed gives the same communities.
 
     Raises
     ------
     ValueError
-        When `resolution` is not a positive number.
+        When `method` is unknown or cannot be directed, or `resolution` is not a positive number.
 
     References
     ----------
-    Traag, Waltman, van Eck (2019), From Louvain to Leiden. Reichardt, Bornholdt (2006) for the resolution.
+    Traag, Waltman, van Eck (2019), From Louvain to Leiden. Reichardt, Bornholdt (2006) for the resolution. Traag, Van
+    Dooren, Nesterov (2011) for the constant Potts model. Leicht, Newman (2008) for directed modularity.
 
     Examples
     --------
@@ -114,46 +131,89 @@ def communities(network: "GeneNetwork", *, resolution: float = 1.0, seed: int = 
     >>> found.membership.tolist(), found.quality
     ([0, 0, 1, 1, -1], 0.5)
     """
-    if not np.isfinite(resolution) or resolution <= 0:
-        msg = f"resolution must be a positive number, got {resolution!r}; 1.0 is the usual choice."
+    if method not in METHODS:
+        msg = f"method must be one of {', '.join(METHODS)}, got {method!r}."
         raise ValueError(msg)
+    if directed and method != "leiden":
+        msg = f"directed=True needs method='leiden', got {method!r}."
+        raise ValueError(msg)
+    check_resolution(resolution)
     n_genes = len(network.genes)
     source, target = network.edge_positions()
     weight = np.maximum(network.edges["weight"].to_numpy(), 0.0)
     low, high, total = undirected(source, target, weight, n_genes)
-    linked = np.unique(np.concatenate([low, high]))
+    if directed:
+        ends, strengths = (source[weight > 0], target[weight > 0]), weight[weight > 0]
+    else:
+        ends, strengths = (low, high), total
+    linked = np.unique(np.concatenate(ends))
     member = np.full(n_genes, ISOLATED, dtype=np.int64)
     quality = float("nan")
     if len(linked):
-        edges = np.column_stack([np.searchsorted(linked, low), np.searchsorted(linked, high)])
-        member[linked], quality = _leiden(edges, total, len(linked), resolution=resolution, seed=seed)
+        pairs = np.column_stack([np.searchsorted(linked, end) for end in ends])
+        member[linked], quality = partition(
+            pairs, strengths, len(linked), method=method, resolution=resolution, directed=directed, seed=seed
+        )
+    return describe(
+        member, (low, high, total), network.genes.index, quality, method=method, resolution=resolution, seed=seed
+    )
+
+
+def describe(
+    member: np.ndarray,
+    pairs: tuple[np.ndarray, np.ndarray, np.ndarray],
+    names: pd.Index,
+    quality: float,
+    *,
+    method: str,
+    resolution: float,
+    seed: int,
+) -> Communities:
+    """Number the communities and measure them on the undirected projection ``(low, high, weight)``."""
+    low, high, total = pairs
+    n_genes = len(names)
     inside = np.where(member[low] == member[high], total, 0.0)
     strength = np.bincount(low, inside, minlength=n_genes) + np.bincount(high, inside, minlength=n_genes)
-    names = network.genes.index
+    member = _by_size(member, strength, names)
     return Communities(
-        membership=pd.Series(_by_size(member, strength, names), index=names, name="community"),
+        membership=pd.Series(member, index=names, name="community"),
         strength=pd.Series(strength, index=names, name="strength"),
         quality=quality,
+        measures=_measures(member, low, high, total),
+        method=method,
         resolution=float(resolution),
         seed=seed,
     )
 
 
-def _leiden(
-    edges: np.ndarray, weight: np.ndarray, n_genes: int, *, resolution: float, seed: int
-) -> tuple[np.ndarray, float]:
-    import igraph as ig
-    import leidenalg
+def check_resolution(resolution: float) -> None:
+    """Refuse what is no positive number."""
+    if not np.isfinite(resolution) or resolution <= 0:
+        msg = f"resolution must be a positive number, got {resolution!r}; 1.0 is the usual choice."
+        raise ValueError(msg)
 
-    graph = ig.Graph(n=n_genes, edges=edges)
-    weights = weight.tolist()
-    partition = leidenalg.RBConfigurationVertexPartition(graph, weights=weights, resolution_parameter=resolution)
-    optimiser = leidenalg.Optimiser()
-    optimiser.set_rng_seed(seed)
-    for _ in range(_ROUNDS):
-        if optimiser.optimise_partition(partition, n_iterations=1) <= 0:
-            break
-    return np.array(partition.membership), float(graph.modularity(partition.membership, weights=weights))
+
+def _measures(member: np.ndarray, low: np.ndarray, high: np.ndarray, total: np.ndarray) -> pd.DataFrame:
+    count = int(member.max(initial=-1)) + 1
+    n_genes = np.bincount(member[member >= 0], minlength=count)
+    one, other = member[low], member[high]
+    same = one == other
+    n_edges = np.bincount(one[same], minlength=count)
+    inner = np.bincount(one[same], total[same], minlength=count)
+    cut = sum(np.bincount(end[~same], total[~same], minlength=count) for end in (one, other))
+    volume = 2 * inner + cut
+    smaller = np.minimum(volume, 2 * total.sum() - volume)
+    possible = n_genes * (n_genes - 1) / 2
+    none = np.full(count, np.nan)
+    columns = {
+        "n_genes": n_genes.astype(np.int64),
+        "n_edges": n_edges.astype(np.int64),
+        "density": np.divide(n_edges, possible, out=none.copy(), where=possible > 0),
+        "strength": inner.astype(float),
+        "cut": np.asarray(cut, dtype=float),
+        "conductance": np.divide(cut, smaller, out=none.copy(), where=smaller > 1e-12 * max(total.sum(), 1e-300)),
+    }
+    return pd.DataFrame(columns).rename_axis("community")
 
 
 def _by_size(member: np.ndarray, strength: np.ndarray, names: pd.Index) -> np.ndarray:

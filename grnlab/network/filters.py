@@ -149,7 +149,7 @@ class Filters(NetworkTables):
                 msg = f"quantile must be from 0 to 1, got {quantile!r}."
                 raise ValueError(msg)
             minimum = np.nanquantile(values, quantile) if np.isfinite(values).any() else 0.0
-        elif not np.isfinite(minimum):
+        elif minimum is None or not np.isfinite(minimum):
             msg = f"minimum must be a number, got {minimum!r}."
             raise ValueError(msg)
         return self._like(self._edges[values >= minimum], self._genes)

@@ -108,9 +108,11 @@ class GeneNetwork(Filters):
         """Rank the genes by how central they are; see `grnlab.network.hubs.hubs` for the columns."""
         return _hubs.hubs(self, by=by, n=n, regulators_only=regulators_only)
 
-    def communities(self, *, resolution: float = 1.0, seed: int = 0) -> Communities:
-        """Find Leiden communities; see `grnlab.network.communities.communities`."""
-        return _communities(self, resolution=resolution, seed=seed)
+    def communities(
+        self, *, method: str = "leiden", resolution: float = 1.0, directed: bool = False, seed: int = 0
+    ) -> Communities:
+        """Find communities; see `grnlab.network.communities.communities`."""
+        return _communities(self, method=method, resolution=resolution, directed=directed, seed=seed)
 
     def enrich(
         self,

@@ -12,6 +12,7 @@ from grnlab.network.base import check_provenance
 from grnlab.network.combine import combine as _combine
 from grnlab.network.compare import NetworkComparison
 from grnlab.network.compare import compare as _compare
+from grnlab.network.modules import match_communities
 from grnlab.network.network import GeneNetwork
 
 
@@ -128,6 +129,19 @@ class NetworkSet(Mapping[str, GeneNetwork]):
         return self._long(
             lambda network: network.communities(resolution=resolution, seed=seed).membership.reset_index()
         )
+
+    def match_communities(self, a: str, b: str, *, resolution: float = 1.0, seed: int = 0) -> pd.DataFrame:
+        """Tell which community of group `a` became which of group `b`; see `grnlab.network.match_communities`.
+
+        Parameters
+        ----------
+        a, b
+            Names of two groups.
+        resolution, seed
+            As in `GeneNetwork.communities`.
+        """
+        found = (self[name].communities(resolution=resolution, seed=seed) for name in (a, b))
+        return match_communities(*found)
 
     def edge_table(self) -> pd.DataFrame:
         """List the edges of every group in one long table: ``group`` and the columns of `GeneNetwork.edges`."""

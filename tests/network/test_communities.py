@@ -103,7 +103,9 @@ def test_without_edges(empty):
     assert np.isnan(found.quality)
     assert len(found) == 0
     assert found.as_dict() == {}
-    assert found.table().columns.tolist() == ["n_genes", "strength", "top_genes"]
+    assert found.table().columns.tolist() == [
+        *("n_genes", "n_edges", "density", "strength", "cut", "conductance", "top_genes")
+    ]
     assert found.table().empty
 
 
