@@ -84,6 +84,8 @@ def compile_for():
             source = ASTSource(kernel, types, constants, aligned)
             compiled = triton.compile(source, target=GPUTarget("cuda", arch, 32), options=options)
             known[key] = _resources(compiled, arch)
-        return known[key]
+        name, found = kernel.fn.__name__, known[key]
+        print(f"{name} {signature} {constants} {num_warps} warps {num_stages} stages: {found}")  # pytest -rP shows it
+        return found
 
     return compile_kernel
