@@ -26,6 +26,7 @@ from grnlab.training.states import State, StateFolder, capture, restore
 
 logger = logging.getLogger(__name__)
 
+_BAR = "{percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
 _LOOK_EVERY = 16  # steps between looks at the losses of a device that computes on while Python waits for it
 
 
@@ -111,7 +112,7 @@ class Loop(L.Callback):
         self.logged = time.monotonic()
         self.interrupt.start()
         show = self.bar and trainer.is_global_zero
-        self.shown = tqdm(total=self.config.max_steps, initial=self.first_step, unit="step", disable=not show)
+        self.shown = tqdm(total=1.0, initial=self.progress.share(self.config), bar_format=_BAR, disable=not show)
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Batch, batch_idx: int
@@ -125,11 +126,11 @@ class Loop(L.Callback):
             return
         module, config, progress = _module(pl_module), self.config, self.progress
         progress.step += 1
-        self.shown.update()
         if self.average is not None:
             self.average.update(progress.step)
         minutes = (time.monotonic() - self.started) / 60
         signal, progress.minutes = self.agreement.largest([self.interrupt.seen, minutes])
+        self.shown.update(progress.share(config) - self.shown.n)
         self.interrupted = bool(signal) and not progress.ended(config)  # what is done is done
         ends = self.interrupted or progress.ended(config)
         logs = progress.step % config.log_every == 0
@@ -200,7 +201,8 @@ class Loop(L.Callback):
             "cells/s": config.cells_per_step * (progress.step - self.logged_step) / max(now - self.logged, 1e-9),
         }
         self.logged, self.logged_step = now, progress.step
-        self.shown.set_postfix({"loss": f"{metrics['train/loss']:.4f}"})
+        said = {"step": progress.step, "loss": f"{metrics['train/loss']:.4f}", "cells/s": f"{metrics['cells/s']:.3g}"}
+        self.shown.set_postfix(said)
         self._log(trainer, metrics)
 
     def _log(self, trainer: L.Trainer, metrics: dict[str, float]) -> None:

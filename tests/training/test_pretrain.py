@@ -246,5 +246,6 @@ def test_the_bar_tells_steps_and_loss(planted_cells, tiny, capsys):
     pretrain(*planted_cells, model=architecture, config=config)
     shown = capsys.readouterr()
     assert shown.out == ""
-    assert "4/4" in shown.err
+    assert "100%" in shown.err
+    assert "step=4" in shown.err
     assert "loss=" in shown.err
