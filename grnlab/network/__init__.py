@@ -3,22 +3,27 @@
 from grnlab.network.combine import combine
 from grnlab.network.communities import Communities
 from grnlab.network.compare import NetworkComparison
+from grnlab.network.differential import DifferentialNetworks, permutation_test
 from grnlab.network.enrichment import bundled_gene_sets, read_gmt
 from grnlab.network.modules import joint_communities, match_communities, nested_communities, resolution_sweep
 from grnlab.network.network import GeneNetwork
 from grnlab.network.networks import NetworkSet
 from grnlab.network.signs import sign_edges
+from grnlab.network.stability import bootstrap
 
 __all__ = [
     "Communities",
+    "DifferentialNetworks",
     "GeneNetwork",
     "NetworkComparison",
     "NetworkSet",
+    "bootstrap",
     "bundled_gene_sets",
     "combine",
     "joint_communities",
     "match_communities",
     "nested_communities",
+    "permutation_test",
     "read_gmt",
     "resolution_sweep",
     "sign_edges",

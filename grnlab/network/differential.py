@@ -1,0 +1,313 @@
+"""Whether two conditions are wired differently: a permutation test of edges, hubs and overlap.
+
+Shape suffixes: B labellings (the real one first), E edges, N genes, C centralities.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from tqdm.auto import tqdm
+
+from grnlab.network.hubs import CENTRALITIES, centralities, check_count, order_by
+from grnlab.network.relabel import Labels
+from grnlab.network.statistics import benjamini_hochberg, permutation_pvalues
+
+if TYPE_CHECKING:
+    from grnlab.network.network import GeneNetwork
+
+NULLS = ("edge", "pooled")
+Infer = Callable[[np.ndarray], "GeneNetwork"]
+
+
+@dataclass(frozen=True)
+class DifferentialNetworks:
+    """What `permutation_test` found between the conditions `a` and `b`.
+
+    Attributes
+    ----------
+    a, b
+        The networks of the real labels.
+    edges
+        ``source, target, weight_a, weight_b`` (0 where a network has no such edge), ``difference`` (a minus b), ``z``
+        (difference, less its mean over all labellings, over its spread there), ``pvalue`` (two-sided), ``padj``
+        (Benjamini-Hochberg over the edges tested); lowest p-value first, then largest ``|z|``.
+    overlap
+        ``n_edges_shared, jaccard, jaccard_null`` (mean under permuted labels) and ``pvalue`` (one-sided: share of
+        labellings whose networks are as unlike each other).
+    n_permutations
+        Labellings drawn besides the real one; no p-value lies below 1 / (n_permutations + 1).
+    """
+
+    a: "GeneNetwork"
+    b: "GeneNetwork"
+    edges: pd.DataFrame
+    overlap: dict[str, float]
+    n_permutations: int
+    _hubs: pd.DataFrame
+
+    def hubs(self, by: str = "pagerank", *, n: int | None = None) -> pd.DataFrame:
+        """Differential hubs, the lowest p-value first, then the largest ``|z|``.
+
+        Parameters
+        ----------
+        by
+            A centrality, one of those of `grnlab.network.hubs.hubs`.
+        n
+            Keep the first `n` genes.
+
+        Returns
+        -------
+        Indexed by gene: ``a``, ``b`` (the centralities; 0 for a gene a network does not have), ``difference``, ``z``,
+        ``pvalue`` (two-sided) and ``padj`` (Benjamini-Hochberg over the genes, for this centrality).
+
+        Raises
+        ------
+        ValueError
+            When `by` is no centrality.
+        """
+        if by not in CENTRALITIES:
+            msg = f"by must be one of {', '.join(CENTRALITIES)}, got {by!r}."
+            raise ValueError(msg)
+        check_count(n, argument="n")
+        table = self._hubs[self._hubs["centrality"] == by].drop(columns="centrality").set_index("gene")
+        return table if n is None else table.head(n)
+
+    def centralities(self) -> pd.DataFrame:
+        """All differential hubs in one long table: ``centrality``, ``gene`` and the columns of `hubs`."""
+        return self._hubs
+
+    def summary(self) -> dict[str, str | int | float]:
+        """Give names, the overlap, and how many edges and PageRank hubs have a padj of at most 0.05."""
+        hubs = self.hubs("pagerank")
+        return {
+            "a": self.a.name,
+            "b": self.b.name,
+            "n_permutations": self.n_permutations,
+            **self.overlap,
+            "n_edges_tested": len(self.edges),
+            "n_edges_different": int((self.edges["padj"] <= 0.05).sum()),
+            "n_hubs_different": int((hubs["padj"] <= 0.05).sum()),
+        }
+
+    def __repr__(self) -> str:
+        return (
+            f"DifferentialNetworks({self.a.name!r} with {self.b.name!r}: {len(self.edges):,} edges tested with "
+            f"{self.n_permutations:,} permutations, Jaccard {self.overlap['jaccard']:.3f}, p = "
+            f"{self.overlap['pvalue']:.3g})"
+        )
+
+
+def permutation_test(
+    infer: Infer,
+    labels: Sequence[str],
+    *,
+    a: str,
+    b: str,
+    units: Sequence[str] | None = None,
+    strata: Sequence[str] | None = None,
+    n_permutations: int = 200,
+    null: str = "edge",
+    min_frequency: float = 0.1,
+    seed: int = 0,
+) -> DifferentialNetworks:
+    """Compare the networks of two conditions with those of cells whose conditions are shuffled.
+
+    The null hypothesis: the cells (or units) of both conditions are exchangeable. Networks are inferred again for every
+    permutation, two calls of `infer` each. Edges tested are those that appear in enough networks over **all**
+    labellings, the real one being one of them: choosing the edges of the real networks alone would favour edges that
+    chance put there, and give p-values that are too small.
+
+    Parameters
+    ----------
+    infer
+        Takes rows (int64 positions in `labels`) and gives the network of those cells, always by the same rules. The
+        rows may also stand for blocks of cells.
+    labels
+        Condition of each row; rows of other conditions take no part.
+    a, b
+        The two conditions.
+    units
+        Sample (donor, mouse, batch) of each row. Cells of one donor are alike, so shuffling cells makes every
+        difference between *donors* significant: give the donors, and whole donors are shuffled. Each must be of one
+        condition.
+    strata
+        Shuffle only within these (batches, or the two samples of a donor).
+    n_permutations
+        Number of shuffles.
+    null
+        ``"edge"``: an edge is compared with itself under the permutations; exact, but p is at least
+        1 / (n_permutations + 1), so that thousands of tested edges need thousands of permutations to survive the
+        correction. ``"pooled"``: every difference is divided by its own spread over the labellings, and compared with
+        those of all edges; p-values are as fine as edges × permutations, right on average over edges of like
+        distribution, not for each. Hubs likewise, each centrality by itself.
+    min_frequency
+        Edges in a smaller share of the networks of all labellings are not tested.
+    seed
+        Seed of the shuffles.
+
+    Raises
+    ------
+    ValueError
+        When a condition is missing, lengths differ, a unit has two conditions, or a number is out of range.
+
+    References
+    ----------
+    Phipson, Smyth (2010), doi:10.2202/1544-6115.1585. Bourgon, Gentleman, Huber (2010), doi:10.1073/pnas.0914005107:
+    filters that do not see the labels keep p-values right. Squair et al. (2021), doi:10.1038/s41467-021-25960-2: cells
+    are not replicates.
+
+    Examples
+    --------
+    >>> from grnlab.network import GeneNetwork
+    >>> rng = np.random.default_rng(0)
+    >>> a, noise = rng.normal(size=(2, 60))
+    >>> cells = np.column_stack([a, np.where(np.arange(60) < 30, 3 * a, 0) + noise])  # A drives B in the first 30
+    >>> def infer(rows):
+    ...     weight = abs(np.corrcoef(cells[rows].T)[0, 1])
+    ...     edges = pd.DataFrame({"source": ["A"], "target": ["B"], "weight": [weight]})
+    ...     return GeneNetwork.from_edges(edges, name="cells")
+    >>> found = permutation_test(infer, ["sick"] * 30 + ["well"] * 30, a="sick", b="well", n_permutations=99)
+    >>> bool(found.edges["pvalue"].iloc[0] < 0.05), found.a.name
+    (True, 'sick')
+    """
+    check_count(n_permutations, argument="n_permutations")
+    if null not in NULLS:
+        msg = f"null must be one of {', '.join(NULLS)}, got {null!r}."
+        raise ValueError(msg)
+    if not 0 <= min_frequency <= 1:
+        msg = f"min_frequency must be a share from 0 to 1, got {min_frequency!r}."
+        raise ValueError(msg)
+    given = Labels(labels, a=a, b=b, units=units, strata=strata)
+    given.tell(n_permutations)
+    rng = np.random.default_rng(seed)
+    collected = _Labellings()
+    for number in tqdm(range(n_permutations + 1), desc="permutations", unit="labelling", disable=None):
+        rows_a, rows_b = given.real() if number == 0 else given.shuffled(rng)
+        collected.add(infer(rows_a).renamed(a), infer(rows_b).renamed(b))
+    network_a, network_b = collected.real
+    jaccard_B = np.array(collected.jaccard)
+    return DifferentialNetworks(
+        a=network_a,
+        b=network_b,
+        edges=collected.edges(null, min_frequency),
+        overlap={
+            "n_edges_shared": collected.n_shared[0],
+            "jaccard": float(jaccard_B[0]),
+            "jaccard_null": float(jaccard_B[1:].mean()) if n_permutations else float("nan"),
+            "pvalue": float(permutation_pvalues(-jaccard_B[0], -jaccard_B[1:])),
+        },
+        n_permutations=n_permutations,
+        _hubs=collected.hubs(null),
+    )
+
+
+class _Labellings:
+    """Edges and centralities of the two networks of every labelling, the real one first."""
+
+    def __init__(self) -> None:
+        self.real: list[GeneNetwork] = []
+        self.jaccard: list[float] = []
+        self.n_shared: list[int] = []
+        self._gene: dict[str, int] = {}
+        self._edges: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = []
+        self._central: list[tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]] = []
+
+    def add(self, one: "GeneNetwork", other: "GeneNetwork") -> None:
+        if not self.real:
+            self.real = [one, other]
+        (key_a, weight_a), (key_b, weight_b) = self._keyed(one), self._keyed(other)
+        both = len(np.intersect1d(key_a, key_b, assume_unique=True))
+        either = len(key_a) + len(key_b) - both
+        self.n_shared.append(both)
+        self.jaccard.append(both / either if either else 1.0)
+        self._edges.append((key_a, weight_a, key_b, weight_b))
+        self._central.append((self._centralities(one), self._centralities(other)))
+
+    def edges(self, null: str, min_frequency: float) -> pd.DataFrame:
+        every = [(key, row) for row, labelling in enumerate(self._edges) for key in (labelling[0], labelling[2])]
+        keys, frequency = np.unique(np.concatenate([key for key, _ in every]), return_counts=True)
+        keys = keys[frequency >= max(min_frequency * len(every), 1)]
+        values = []
+        for key_at, weight_at in ((0, 1), (2, 3)):
+            rows, columns, weights = [], [], []
+            for row, labelling in enumerate(self._edges):
+                kept = np.isin(labelling[key_at], keys)
+                columns.append(np.searchsorted(keys, labelling[key_at][kept]))
+                weights.append(labelling[weight_at][kept])
+                rows.append(np.full(int(kept.sum()), row))
+            parts = (np.concatenate(weights), (np.concatenate(rows), np.concatenate(columns)))
+            values.append(sp.csr_array(parts, shape=(len(self._edges), len(keys))))
+        weight_a, weight_b = (value[[0]].toarray()[0] for value in values)
+        z, pvalue = _compare((values[0] - values[1]).toarray(), null)
+        names = np.array(list(self._gene), dtype=object)
+        table = pd.DataFrame(
+            {
+                "source": names[keys >> 32],
+                "target": names[keys & 0xFFFFFFFF],
+                "weight_a": weight_a,
+                "weight_b": weight_b,
+                "difference": weight_a - weight_b,
+                "z": z,
+                "pvalue": pvalue,
+                "padj": benjamini_hochberg(pvalue),
+            }
+        )
+        order = np.lexsort((table["target"], table["source"], -np.abs(z), pvalue))
+        return table.iloc[order].reset_index(drop=True)
+
+    def hubs(self, null: str) -> pd.DataFrame:
+        names = np.array(list(self._gene), dtype=object)
+        value = np.zeros((2, len(self._central), len(CENTRALITIES), len(names)))
+        for row, pair in enumerate(self._central):
+            for which, (genes, numbers_NC) in enumerate(pair):
+                value[which, row][:, genes] = numbers_NC.T
+        tables = []
+        for number, centrality in enumerate(CENTRALITIES):
+            first, second = value[0, :, number], value[1, :, number]
+            z, pvalue = _compare(first - second, null)
+            columns = {
+                "centrality": centrality,
+                "gene": names,
+                "a": first[0],
+                "b": second[0],
+                "difference": first[0] - second[0],
+                "z": z,
+                "pvalue": pvalue,
+                "padj": benjamini_hochberg(pvalue),
+            }
+            table = pd.DataFrame(columns)
+            by_z = order_by(pd.Series(np.abs(z), index=names))
+            tables.append(table.iloc[by_z[np.argsort(pvalue[by_z], kind="stable")]])
+        return pd.concat(tables, ignore_index=True)
+
+    def _keyed(self, network: "GeneNetwork") -> tuple[np.ndarray, np.ndarray]:
+        code = self._codes(network)
+        source, target = network.edge_positions()
+        return (code[source] << 32) | code[target], network.edges["weight"].to_numpy()
+
+    def _codes(self, network: "GeneNetwork") -> np.ndarray:
+        return np.array([self._gene.setdefault(name, len(self._gene)) for name in network.genes.index], dtype=np.int64)
+
+    def _centralities(self, network: "GeneNetwork") -> tuple[np.ndarray, np.ndarray]:
+        return self._codes(network), centralities(network)[list(CENTRALITIES)].to_numpy(dtype=np.float32)
+
+
+def _compare(difference_BX: np.ndarray, null: str) -> tuple[np.ndarray, np.ndarray]:
+    """Z and two-sided p-value of the first row among all rows, for each column."""
+    # networks of fewer cells have other weights: what the labellings have in common is no difference of conditions
+    difference_BX = difference_BX - difference_BX.mean(axis=0)
+    spread = difference_BX.std(axis=0)
+    known = spread > 1e-9 * np.abs(difference_BX).max(axis=0, initial=1e-6)
+    z_BX = np.divide(difference_BX, spread, out=np.zeros_like(difference_BX), where=known)
+    if null == "edge":
+        size = np.abs(difference_BX)
+        return z_BX[0], permutation_pvalues(size[0], size[1:])
+    if z_BX.size == 0:
+        return z_BX[0], np.ones(0)
+    size = np.sort(np.abs(z_BX).ravel())  # the real labelling belongs to the null, so p is never 0
+    reached = len(size) - np.searchsorted(size, np.abs(z_BX[0]) * (1 - 1e-9), side="left")
+    return z_BX[0], reached / len(size)
