@@ -2,12 +2,13 @@
 
 import base64
 import hashlib
-import importlib.util
 import json
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from grnlab._files import atomic_file
 from grnlab._optional import require
@@ -17,25 +18,31 @@ from grnlab.viz.payload import group_payload, jsonable
 
 # Okabe and Ito's colours for every kind of colour vision, then three of Paul Tol's; further communities are grey.
 PALETTE = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#0072B2", "#D55E00", "#F0E442", "#AA4499", "#999933", "#88CCEE")
-_SCRIPTS = ("data.js", "table.js", "canvas.js", "panel.js", "page.js")
+_SCRIPTS = (
+    *("data.js", "table.js", "save.js", "look.js", "force.js", "scene.js", "paint.js", "pointer.js", "pictures.js"),
+    *("compare.js", "search.js", "panel.js", "permalink.js", "page.js", "chrome.js"),
+)
 
 
 def write_page(
     networks: Mapping[str, GeneNetwork] | GeneNetwork,
     path: str | Path,
     *,
-    max_edges: int = 1_500,
-    max_nodes: int = 500,
+    enrichment: Mapping[str, pd.DataFrame] | pd.DataFrame | None = None,
+    max_edges: int = 50_000,
+    max_nodes: int = 5_000,
     seed: int = 0,
     title: str | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Write networks as one self-contained interactive HTML page.
 
-    The page shows a network per cell type: genes coloured by community and sized by hub score, transcription
-    factors as diamonds, an arrow from regulator to target. It has a search, a slider over edge weight, tables of
-    regulators, targets, hubs, communities and edges, and the provenance. It sends no request of any kind, and the
-    same networks and seed give the same file, byte for byte.
+    The page opens with the main hubs of a cell type and their strongest targets, and shows more on demand: the
+    strongest regulators of every gene, all edges, the neighbourhood of one gene, two cell types side by side. Genes are
+    coloured by community or centrality and sized by hub score, transcription factors are diamonds, an arrow runs from
+    regulator to target. It has a search, a slider over edge weight, tables (CSV), the drawing as PNG and SVG, and an
+    address that keeps what is shown. It sends no request of any kind, and the same networks and seed give the same
+    file, byte for byte.
 
     Parameters
     ----------
@@ -43,9 +50,10 @@ def write_page(
         A `NetworkSet`, or one `GeneNetwork`.
     path
         Where to write, ending in ``.html``.
+    enrichment
+        Results of ``network.enrich()`` by network name (one table for one network), listed beside the communities.
     max_edges, max_nodes
-        How much of a group is drawn at most. A larger network is drawn by the strongest edges of every gene; its
-        tables list the 20,000 strongest edges besides.
+        How much of a group the page holds at most. Of a larger network it holds the strongest edges of every gene.
     seed
         Seed of communities and layout.
     title
@@ -61,7 +69,8 @@ def write_page(
     Raises
     ------
     ValueError
-        When there is no network to show, a limit is below one, or `path` does not end in ``.html``.
+        When there is no network to show, a limit is below one, `enrichment` names no network of these, or `path`
+        does not end in ``.html``.
     FileExistsError
         When `path` exists and `overwrite` is False.
 
@@ -81,7 +90,9 @@ def write_page(
         msg = f"path must end in .html, so that a browser shows it; got {str(path)!r}. Try {path.name + '.html'!r}."
         raise ValueError(msg)
     with atomic_file(path, overwrite=overwrite) as temporary:
-        html = render_page(networks, max_edges=max_edges, max_nodes=max_nodes, seed=seed, title=title)
+        html = render_page(
+            networks, enrichment=enrichment, max_edges=max_edges, max_nodes=max_nodes, seed=seed, title=title
+        )
         temporary.write_bytes(html.encode("utf-8", errors="replace"))
     return path
 
@@ -89,8 +100,9 @@ def write_page(
 def render_page(
     networks: Mapping[str, GeneNetwork] | GeneNetwork,
     *,
-    max_edges: int = 1_500,
-    max_nodes: int = 500,
+    enrichment: Mapping[str, pd.DataFrame] | pd.DataFrame | None = None,
+    max_edges: int = 50_000,
+    max_nodes: int = 5_000,
     seed: int = 0,
     title: str | None = None,
 ) -> str:
@@ -107,21 +119,46 @@ def render_page(
         if value < 1:
             msg = f"{name} must be at least 1, got {value}. Leave it out for the default."
             raise ValueError(msg)
+    listed = _listed(networks)
+    tables = _tables(enrichment, listed)
     groups = [
-        group_payload(network, max_edges=max_edges, max_nodes=max_nodes, seed=seed) for network in _listed(networks)
+        group_payload(network, max_edges=max_edges, max_nodes=max_nodes, seed=seed, enrichment=tables.get(network.name))
+        for network in listed
     ]
     shared = jsonable(networks.provenance or {}) if isinstance(networks, NetworkSet) else {}
     for group in groups:
         group["provenance"] = {**shared, **group["provenance"]}
-    counts = ("name", "n_genes", "n_edges", "n_drawn_genes", "n_drawn_edges")
     title = title or _title(groups)
     meta = {
         "title": title,
         "palette": PALETTE,
-        "groups": [{key: group[key] for key in counts} for group in groups],
+        "groups": [_overview(group, network) for group, network in zip(groups, listed, strict=True)],
         "version": __version__,
     }
     return _fill(title=title, meta=_json(meta), groups=[_json(group) for group in groups])
+
+
+def _overview(group: dict[str, Any], network: GeneNetwork) -> dict[str, Any]:
+    """What the table of cell types says of one."""
+    hubs = [str(name) for name in network.hubs(n=3).index] if group["n_edges"] else []
+    counts = {key: group[key] for key in ("name", "n_genes", "n_edges")}
+    return {**counts, "n_communities": len(group["communities"]), "hubs": hubs}
+
+
+def _tables(
+    enrichment: Mapping[str, pd.DataFrame] | pd.DataFrame | None, networks: list[GeneNetwork]
+) -> Mapping[str, pd.DataFrame]:
+    names = [network.name for network in networks]
+    if isinstance(enrichment, pd.DataFrame):
+        if len(names) > 1:
+            msg = f"enrichment is one table for {len(names)} networks; give a mapping of network name to table."
+            raise ValueError(msg)
+        return {names[0]: enrichment}
+    unknown = [name for name in enrichment or {} if name not in names]
+    if unknown:
+        msg = f"enrichment names {unknown[0]!r}, which is no network of these: {', '.join(map(repr, names))}."
+        raise ValueError(msg)
+    return enrichment or {}
 
 
 def _listed(networks: Mapping[str, GeneNetwork] | GeneNetwork) -> list[GeneNetwork]:
@@ -158,14 +195,12 @@ def _fill(*, title: str, meta: str, groups: list[str]) -> str:
     markup = require("markupsafe", install="markupsafe", purpose="to fill the page").Markup
     assets = files("grnlab.viz") / "assets"
     script = "(() => {\n'use strict';\n" + "\n".join((assets / name).read_text("utf-8") for name in _SCRIPTS) + "})();"
-    vis = vis_network()
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
     template = environment.from_string((assets / "page.html.jinja").read_text("utf-8"))
     return template.render(
         title=title,
         style=markup((assets / "page.css").read_text("utf-8")),
-        policy=_policy(vis, script),
-        vis=markup(vis),
+        policy=script_policy(script),
         script=markup(script),
         meta=markup(meta),
         groups=[markup(group) for group in groups],
@@ -173,31 +208,9 @@ def _fill(*, title: str, meta: str, groups: list[str]) -> str:
     )
 
 
-def _policy(*scripts: str) -> str:
+def script_policy(*scripts: str) -> str:
     """Content security policy: exactly these scripts run, and nothing is ever fetched."""
     hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
     allowed = " ".join(f"'sha256-{value}'" for value in hashes)
     closed = "base-uri 'none'; form-action 'none'"
     return f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data:; {closed}"
-
-
-def vis_network() -> str:
-    """Source of the vis-network library that pyvis ships, newest version, without its source-map line.
-
-    pyvis itself is not imported (that takes IPython and networkx along), and its own template is not used: it
-    loads scripts from two servers even when asked for an inline page.
-
-    Raises
-    ------
-    ImportError
-        When pyvis is not installed, or ships no vis-network.
-    """
-    spec = importlib.util.find_spec("pyvis")
-    folders = list(spec.submodule_search_locations or []) if spec else []
-    found = [file for folder in folders for file in Path(folder).glob("templates/lib/vis-*/vis-network.min.js")]
-    if not found:
-        msg = 'pyvis is needed to draw the page (its copy of vis-network). Install it with: pip install "pyvis>=0.3.2"'
-        raise ImportError(msg)
-    newest = max(found, key=lambda file: [int(part) for part in file.parent.name.removeprefix("vis-").split(".")])
-    lines = newest.read_text("utf-8").replace("\r", "").split("\n")  # not splitlines: strings in it hold U+2028
-    return "\n".join(line for line in lines if not line.startswith("//# sourceMappingURL="))

@@ -1,4 +1,4 @@
-"""What the page knows of a network: numbers in columns, names once, ready to be drawn lazily."""
+"""What the page knows of a network: numbers in columns, names once, and where every gene is drawn."""
 
 import math
 from typing import Any
@@ -7,14 +7,18 @@ import numpy as np
 import pandas as pd
 
 from grnlab.network import GeneNetwork
+from grnlab.viz.detail import choose_stored, detail_levels
 from grnlab.viz.layout import layout
 
-TABLE_EDGES = 20_000  # edges of a group that its searchable table holds; the drawn ones are always among them
-_HUBS_KEPT = 0.1  # share of the drawn genes that is given to the strongest hubs first
 _SMALL, _LARGE = 10.0, 40.0  # radius of the weakest and the strongest hub, page units
+_LAYOUT_ROUNDS = 3  # regulators per gene whose edges pull in the layout of a large network
+_GENE_COLUMNS = ("ensembl_id", "is_tf", "mean_counts", "fraction_expressed")
+_EDGE_COLUMNS = ("sign", "z", "padj")
 
 
-def group_payload(network: GeneNetwork, *, max_edges: int, max_nodes: int, seed: int) -> dict[str, Any]:
+def group_payload(
+    network: GeneNetwork, *, max_edges: int, max_nodes: int, seed: int, enrichment: pd.DataFrame | None = None
+) -> dict[str, Any]:
     """One network as the JSON-able dictionary that the page reads.
 
     Parameters
@@ -22,126 +26,83 @@ def group_payload(network: GeneNetwork, *, max_edges: int, max_nodes: int, seed:
     network
         A `GeneNetwork`.
     max_edges, max_nodes
-        What is drawn at most. Larger networks are drawn by the strongest edges of every gene.
+        What the page holds at most. Of larger networks it holds the strongest edges of every gene.
     seed
         Seed of communities and layout.
+    enrichment
+        Table of ``network.enrich()``, listed as it is.
 
     Returns
     -------
     dict
-        ``genes`` (columns, drawn genes first), ``edges`` (columns, drawn edges first, each part by falling
-        strength), ``n_drawn_genes``, ``n_drawn_edges``, totals, communities, and provenance.
+        ``genes`` (columns; the genes of the first view come first, and have the places ``first_x``, ``first_y`` in
+        it), ``edges`` (columns, by falling strength), ``levels`` of detail, totals, communities, enrichment and
+        provenance.
     """
-    genes = network.genes
     source, target = network.edge_positions()
-    weight = network.edges["weight"].to_numpy(dtype=float)
+    strength = network.edges["weight"].abs().to_numpy(dtype=float)
     hubs, community = _graph_facts(network, seed=seed)
+    rank = hubs["rank"].to_numpy()
 
-    drawn_genes, drawn_edges = choose_drawn(
-        len(genes), source, target, np.abs(weight), hubs["rank"].to_numpy(), max_edges=max_edges, max_nodes=max_nodes
+    genes, edges = choose_stored(
+        len(network.genes), source, target, strength, rank, max_edges=max_edges, max_nodes=max_nodes
     )
-    table_edges = np.concatenate([drawn_edges, _rest(np.abs(weight), drawn_edges)])
-    mentioned = pd.unique(np.concatenate([source[table_edges], target[table_edges]]))
-    order = np.concatenate([drawn_genes, np.setdiff1d(mentioned, drawn_genes)]).astype(np.int64)
-    number = np.full(len(genes), -1, dtype=np.int64)
-    number[order] = np.arange(len(order))
+    detail = detail_levels(len(network.genes), source[edges], target[edges], rank)
+    genes = genes[np.argsort(detail.gene_level[genes], kind="stable")]
+    number = np.full(len(network.genes), -1, dtype=np.int64)
+    number[genes] = np.arange(len(genes))
+    ends = np.column_stack([number[source[edges]], number[target[edges]]])
+    gene_level = detail.gene_level[genes]
 
-    radius = _radius(hubs["score"].to_numpy())[drawn_genes]
-    position = layout(
-        len(drawn_genes),
-        np.column_stack([number[source[drawn_edges]], number[target[drawn_edges]]]),
-        np.abs(weight[drawn_edges]),
-        community=community[drawn_genes],
-        radius=radius,
-        seed=seed,
-    )
+    radius = _radius(hubs["score"].to_numpy())[genes]
+    levels = len(detail.titles)
+
+    def places(n_shown: int, pulling: np.ndarray) -> np.ndarray:
+        own = community[genes[:n_shown]]
+        return layout(
+            n_shown, ends[pulling], strength[edges][pulling], community=own, radius=radius[:n_shown], seed=seed
+        )
+
+    first = places(int((gene_level == 0).sum()), detail.edge_level == 0)
+    place = np.zeros((len(genes), 2))  # genes without an edge keep the origin: no level shows them
+    if levels > 1:
+        n_shown = int((gene_level < levels).sum())
+        place[:n_shown] = places(n_shown, detail.round < _LAYOUT_ROUNDS)
+    else:
+        place[: len(first)] = first
     return {
         "name": network.name,
-        "n_genes": len(genes),
-        "n_edges": len(weight),
-        "n_drawn_genes": len(drawn_genes),
-        "n_drawn_edges": len(drawn_edges),
+        "n_genes": len(network.genes),
+        "n_edges": len(strength),
+        "levels": detail.titles,
         "genes": {
-            "name": [str(name) for name in genes.index[order]],
-            "x": np.rint(position[:, 0]).astype(int).tolist(),
-            "y": np.rint(position[:, 1]).astype(int).tolist(),
+            "name": [str(name) for name in network.genes.index[genes]],
+            **_columns(x=place[:, 0], y=place[:, 1], first_x=first[:, 0], first_y=first[:, 1]),
             "radius": np.round(radius, 1).tolist(),
-            "community": community[order].tolist(),
-            **{column: _column(hubs[column].iloc[order]) for column in hubs},
+            "level": gene_level.tolist(),
+            "community": community[genes].tolist(),
+            **{column: _column(hubs[column].iloc[genes]) for column in hubs},
             **{
-                column: _column(genes[column].iloc[order])
-                for column in ("ensembl_id", "is_tf", "mean_counts", "fraction_expressed")
-                if column in genes
+                column: _column(network.genes[column].iloc[genes])
+                for column in _GENE_COLUMNS
+                if column in network.genes
             },
         },
         "edges": {
-            "source": number[source[table_edges]].tolist(),
-            "target": number[target[table_edges]].tolist(),
-            "weight": _column(network.edges["weight"].iloc[table_edges]),
+            "source": ends[:, 0].tolist(),
+            "target": ends[:, 1].tolist(),
+            "level": detail.edge_level.tolist(),
+            "weight": _column(network.edges["weight"].iloc[edges]),
             **{
-                column: _column(network.edges[column].iloc[table_edges])
-                for column in ("sign", "z", "padj")
+                column: _column(network.edges[column].iloc[edges])
+                for column in _EDGE_COLUMNS
                 if column in network.edges
             },
         },
-        "communities": _communities(community, hubs["rank"].to_numpy(), genes.index),
+        "communities": _communities(community, rank, network.genes.index),
+        "enrichment": _enrichment(enrichment),
         "provenance": jsonable(network.provenance or {}),
     }
-
-
-def choose_drawn(
-    n_genes: int,
-    source: np.ndarray,
-    target: np.ndarray,
-    strength: np.ndarray,
-    hub_rank: np.ndarray,
-    *,
-    max_edges: int,
-    max_nodes: int,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Genes and edges to draw: all when they fit, otherwise the strongest edges of every gene.
-
-    Edges are taken in rounds (the strongest regulator of each target, then the second of each, ...), so that no
-    hub fills the picture with its own weak edges.
-
-    Parameters
-    ----------
-    n_genes
-        Genes in the network.
-    source, target, strength
-        Gene numbers and non-negative strength of every edge, shape ``(n_edges,)``.
-    hub_rank
-        1 for the strongest hub, shape ``(n_genes,)``.
-    max_edges, max_nodes
-        Limits.
-
-    Returns
-    -------
-    tuple of np.ndarray
-        Gene numbers in rising order, and edge numbers by falling strength.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> s, t, w = np.array([0, 0, 0]), np.array([1, 2, 3]), np.array([3.0, 2.0, 1.0])
-    >>> genes, edges = choose_drawn(4, s, t, w, np.array([1, 2, 3, 4]), max_edges=2, max_nodes=4)
-    >>> genes.tolist(), edges.tolist()
-    ([0, 1, 2], [0, 1])
-    """
-    by_strength = np.lexsort((target, source, -strength))
-    if len(strength) <= max_edges and n_genes <= max_nodes:
-        return np.arange(n_genes), by_strength
-    in_round = pd.Series(target[by_strength]).groupby(target[by_strength]).cumcount().to_numpy()
-    priority = by_strength[np.argsort(in_round, kind="stable")]
-    ends = np.column_stack([source[priority], target[priority]]).ravel()
-    with_edge = np.isin(np.arange(n_genes), ends)
-    hubs = np.argsort(hub_rank, kind="stable")
-    hubs = hubs[with_edge[hubs]][: max(1, int(max_nodes * _HUBS_KEPT))]
-    chosen = np.zeros(n_genes, dtype=bool)
-    chosen[pd.unique(np.concatenate([hubs, ends]).astype(np.int64))[:max_nodes]] = True
-    edges = priority[chosen[source[priority]] & chosen[target[priority]]][:max_edges]
-    edges = edges[np.lexsort((target[edges], source[edges], -strength[edges]))]
-    return np.unique(np.concatenate([source[edges], target[edges]])), edges
 
 
 def jsonable(value: Any) -> Any:
@@ -165,17 +126,11 @@ def jsonable(value: Any) -> Any:
 
 
 def _graph_facts(network: GeneNetwork, *, seed: int) -> tuple[pd.DataFrame, np.ndarray]:
-    """Hub columns (``rank``, ``score``, degrees) and community (-1: none) of every gene, in gene order."""
+    """Hub columns (``rank``, ``score``, ...) and community (-1: none) of every gene, in gene order."""
     genes = network.genes.index
-    hubs = network.hubs(by="pagerank").loc[genes, ["rank", "pagerank", "out_degree", "in_degree"]]
+    hubs = network.hubs(by="pagerank").loc[genes, ["rank", "pagerank", "eigenvector", "out_degree", "in_degree"]]
     membership = network.communities(seed=seed).membership.loc[genes]
     return hubs.rename(columns={"pagerank": "score"}), membership.to_numpy(dtype=np.int64)
-
-
-def _rest(strength: np.ndarray, drawn: np.ndarray) -> np.ndarray:
-    """Edges that only the table lists, the strongest first, up to `TABLE_EDGES` with the drawn ones."""
-    hidden = np.setdiff1d(np.arange(len(strength)), drawn)
-    return hidden[np.argsort(-strength[hidden], kind="stable")][: max(0, TABLE_EDGES - len(drawn))]
 
 
 def _radius(score: np.ndarray) -> np.ndarray:
@@ -195,11 +150,25 @@ def _communities(community: np.ndarray, rank: np.ndarray, names: pd.Index) -> li
     return sorted(found, key=lambda entry: (-entry["size"], entry["id"]))
 
 
+def _enrichment(table: pd.DataFrame | None) -> list[dict[str, Any]]:
+    if table is None:
+        return []
+    wanted = ["group", "library", "term", "overlap", "set_size", "odds_ratio", "pvalue", "padj", "genes"]
+    missing = [column for column in ("group", "term", "padj") if column not in table]
+    if missing:
+        msg = f"enrichment has no column {missing[0]!r}; give the table that network.enrich() returns."
+        raise ValueError(msg)
+    kept = table[[column for column in wanted if column in table]]
+    return [jsonable(row) for row in kept.to_dict("records")]
+
+
+def _columns(**values: np.ndarray) -> dict[str, list[int]]:
+    return {name: np.rint(column).astype(int).tolist() for name, column in values.items()}
+
+
 def _column(values: pd.Series) -> list[Any]:
     """Give a column as JSON values: six significant digits, missing as None."""
-    if pd.api.types.is_bool_dtype(values):
-        return [None if pd.isna(value) else int(value) for value in values]
-    if pd.api.types.is_integer_dtype(values):
+    if pd.api.types.is_bool_dtype(values) or pd.api.types.is_integer_dtype(values):
         return [None if pd.isna(value) else int(value) for value in values]
     if pd.api.types.is_float_dtype(values):
         return [float(f"{value:.6g}") if math.isfinite(value) else None for value in values]

@@ -1,12 +1,14 @@
 """Networks to show, and a browser to show them in."""
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from grnlab.network import GeneNetwork
+from grnlab.network import GeneNetwork, NetworkSet
+from grnlab.viz import write_page
 
 CHROMIUM_ARGUMENTS = [
     "--headless",
@@ -71,3 +73,73 @@ def chromium():
         browser = driver.chromium.launch(executable_path=program, args=CHROMIUM_ARGUMENTS)
         yield browser
         browser.close()
+
+
+def two_types():
+    return NetworkSet([network("B cell", n_genes=40, n_edges=120), network("T cell", n_genes=25, n_edges=50, seed=1)])
+
+
+class Visit:
+    """An open page, and everything it did that a page should not do."""
+
+    def __init__(self, browser, path, *, link="", **context):
+        self.context = browser.new_context(viewport={"width": 1400, "height": 900}, offline=True, **context)
+        self.tab = self.context.new_page()
+        self.problems, self.requests = [], []
+        self.tab.on("console", lambda message: self.problems.append(message.text))
+        self.tab.on("pageerror", lambda error: self.problems.append(str(error)))
+        self.tab.on("dialog", lambda dialog: (self.problems.append(dialog.message), dialog.dismiss()))
+        self.tab.on("request", lambda request: self.requests.append(request.url))
+        self.address = path.as_uri() + link
+        self.tab.goto(self.address)
+        self.tab.wait_for_function("window.grnlab && grnlab.state()")
+
+    def state(self):
+        return self.tab.evaluate("grnlab.state()")
+
+    def search(self, text):
+        self.tab.fill("#gene", text)
+        self.tab.press("#gene", "Enter")
+
+    def rows(self, table):
+        return self.tab.locator(f"{table} tbody tr").evaluate_all(
+            "rows => rows.map(row => [...row.cells].map(cell => cell.textContent))"
+        )
+
+    def rested(self):
+        """Wait until the drawing is painted; the policy of the page forbids Playwright's own way of waiting."""
+        for _ in range(200):
+            if self.tab.evaluate("grnlab.state().resting"):
+                return
+            self.tab.wait_for_timeout(10)
+        raise AssertionError
+
+    def saved(self, kind):
+        """Save what is shown; the name and the bytes of the file."""
+        with self.tab.expect_download() as download:
+            self.tab.select_option("#save", kind)
+        return download.value.suggested_filename, Path(download.value.path()).read_bytes()
+
+    def slide(self, value):
+        self.tab.locator("#weight").evaluate(
+            "(slider, value) => { slider.value = value; slider.dispatchEvent(new Event('input')); }", value
+        )
+        self.tab.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
+@pytest.fixture
+def visit(chromium, tmp_path):
+    """Write a page and open it; afterwards nothing may have gone wrong and nothing may have been fetched."""
+    opened = []
+
+    def open_page(networks, *, context=None, link="", **options):
+        path = write_page(networks, tmp_path / f"net{len(opened)}.html", **options)
+        opened.append(Visit(chromium, path, link=link, **(context or {})))
+        return opened[-1]
+
+    yield open_page
+    for page in opened:
+        page.tab.wait_for_timeout(50)
+        page.context.close()
+        assert page.problems == []
+        assert [url for url in page.requests if not url.startswith(("data:", "blob:"))] == [page.address.split("#")[0]]

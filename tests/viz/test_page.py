@@ -6,7 +6,6 @@ import pytest
 
 from grnlab.network import NetworkSet
 from grnlab.viz import render_page, write_page
-from grnlab.viz.page import vis_network
 
 from .conftest import ODD_NAMES, TRAP, edgeless, network
 
@@ -89,8 +88,8 @@ def test_names_cannot_leave_their_script_element():
     ]
     assert [group["name"] for group in groups] == ODD_NAMES
     assert set(ODD_NAMES) <= set(groups[0]["genes"]["name"])
-    assert "\u2028" not in html.replace(vis_network(), "")
-    assert sum(tag == "script" for tag, _ in page.found) == len(ODD_NAMES) + 3
+    assert "\u2028" not in html
+    assert sum(tag == "script" for tag, _ in page.found) == len(ODD_NAMES) + 2
 
 
 def test_nothing_is_loaded_from_anywhere():
@@ -98,9 +97,8 @@ def test_nothing_is_loaded_from_anywhere():
     for tag, attributes in Elements(html).found:
         for key in ("src", "href", "srcset", "action", "poster"):
             assert str(attributes.get(key, "data:,")).startswith("data:"), (tag, attributes)
-    ours = html.replace(vis_network(), "")
     assert "sourceMappingURL" not in html
-    assert not re.search(r"https?://|@import|url\(", ours)
+    assert not re.search(r"https?://|@import|url\(", html.replace("http://www.w3.org/2000/svg", ""))
     policy = [attributes["content"] for tag, attributes in Elements(html).found if "http-equiv" in attributes]
     assert policy[0].startswith("default-src 'none'; script-src 'sha256-")
 
@@ -115,12 +113,20 @@ def test_the_smallest_networks_have_a_page(net):
 
 def test_ten_groups_of_500_genes_stay_a_few_megabytes():
     groups = NetworkSet([network(f"type {i}", n_genes=500, n_edges=2500, seed=i) for i in range(2)])
-    one = len(render_page(groups["type 0"], max_edges=2500))
-    two = len(render_page(groups, max_edges=2500))
+    one = len(render_page(groups["type 0"]))
+    two = len(render_page(groups))
     assert one + 9 * (two - one) < 3_000_000
 
 
-def test_missing_pyvis_is_named_with_its_pip_line(monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ImportError, match="pip install"):
-        vis_network()
+def test_enrichment_is_listed_by_network():
+    net = network("B cell", n_genes=20, n_edges=60)
+    table = net.enrich({"all": net.genes.index[:8]}, {"odd <set>": ["GENE1", "GENE2"], "other": ["GENE3", "GENE19"]})
+    page = Elements(render_page(net, enrichment=table))
+    group = next(json.loads(text) for attributes, text in page.scripts if attributes.get("id") == "grnlab-group-0")
+    assert {row["term"] for row in group["enrichment"]} == {"odd <set>", "other"}
+    with pytest.raises(ValueError, match="enrichment names 'C cell', which is no network of these: 'B cell'"):
+        render_page(net, enrichment={"C cell": table})
+    with pytest.raises(ValueError, match="one table for 2 networks"):
+        render_page(NetworkSet([net, network("other")]), enrichment=table)
+    with pytest.raises(ValueError, match="no column 'term'"):
+        render_page(net, enrichment=table.drop(columns="term"))

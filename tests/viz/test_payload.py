@@ -3,72 +3,52 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from grnlab.network import GeneNetwork
-from grnlab.viz.payload import TABLE_EDGES, choose_drawn, group_payload, jsonable
+from grnlab.viz.payload import group_payload, jsonable
 
 from .conftest import ODD_NAMES, edgeless, network
 
 
-def edge_set(payload, first=None):
+def edge_set(payload):
     name, edges = payload["genes"]["name"], payload["edges"]
-    return list(zip(*([name[i] for i in edges[end][:first]] for end in ("source", "target")), strict=True))
+    return list(zip(*([name[i] for i in edges[end]] for end in ("source", "target")), strict=True))
 
 
-def test_a_network_that_fits_is_drawn_whole():
+def test_a_network_that_fits_is_held_whole():
     net = network(n_genes=30, n_edges=60)
     payload = group_payload(net, max_edges=60, max_nodes=30, seed=0)
-    assert (payload["n_drawn_genes"], payload["n_drawn_edges"]) == (30, 60)
+    assert payload["levels"] == ["all edges"]
     assert edge_set(payload) == list(zip(net.edges["source"], net.edges["target"], strict=True))
     assert payload["edges"]["weight"] == pytest.approx(net.edges["weight"].tolist(), rel=1e-5)
     assert sorted(payload["genes"]["name"]) == sorted(net.genes.index)
-    assert {len(payload["genes"][key]) for key in ("name", "x", "y", "rank", "community", "is_tf", "mean_counts")} == {
-        30
-    }
+    columns = ("name", "x", "y", "rank", "community", "is_tf", "mean_counts", "level", "eigenvector")
+    assert {len(payload["genes"][key]) for key in columns} == {30}
+    assert payload["genes"]["first_x"] == payload["genes"]["x"]
 
 
-def test_a_larger_network_keeps_every_edge_in_its_table():
+def test_a_larger_network_is_cut_to_the_limits():
     net = network(n_genes=80, n_edges=600)
     payload = group_payload(net, max_edges=100, max_nodes=40, seed=0)
-    assert payload["n_drawn_genes"] <= 40
-    assert payload["n_drawn_edges"] <= 100
-    assert payload["n_edges"] == 600
-    assert set(edge_set(payload)) == set(zip(net.edges["source"], net.edges["target"], strict=True))
-    drawn = payload["genes"]["name"][: payload["n_drawn_genes"]]
-    assert {gene for pair in edge_set(payload, payload["n_drawn_edges"]) for gene in pair} == set(drawn)
-    assert len(payload["genes"]["x"]) == len(drawn)
+    assert len(payload["genes"]["name"]) == len(payload["genes"]["x"]) <= 40
+    assert len(payload["edges"]["weight"]) <= 100
+    assert (payload["n_genes"], payload["n_edges"]) == (80, 600)
+    assert {gene for pair in edge_set(payload) for gene in pair} == set(payload["genes"]["name"])
 
 
-def test_the_table_is_capped_at_the_strongest_edges(monkeypatch):
-    monkeypatch.setattr("grnlab.viz.payload.TABLE_EDGES", 150)
-    net = network(n_genes=80, n_edges=600)
-    payload = group_payload(net, max_edges=100, max_nodes=80, seed=0)
-    assert len(payload["edges"]["weight"]) == 150 < TABLE_EDGES
-    hidden = set(zip(net.edges["source"], net.edges["target"], strict=True)) - set(edge_set(payload))
-    strength = net.edges.set_index(["source", "target"])["weight"]
-    listed_only = edge_set(payload)[payload["n_drawn_edges"] :]
-    assert min(strength[pair] for pair in listed_only) >= max(strength[pair] for pair in hidden)
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.integers(2, 12), st.integers(1, 40), st.integers(1, 12), st.integers(0, 2**32 - 1))
-def test_what_is_drawn_respects_the_limits_and_the_order(n_genes, max_edges, max_nodes, seed):
-    generator = np.random.default_rng(seed)
-    pairs = np.array([(i, j) for i in range(n_genes) for j in range(n_genes) if i != j])
-    source, target = pairs[generator.permutation(len(pairs))[: generator.integers(1, len(pairs) + 1)]].T
-    strength = generator.integers(0, 4, len(source)).astype(float)
-    rank = generator.permutation(n_genes) + 1
-    genes, edges = choose_drawn(n_genes, source, target, strength, rank, max_edges=max_edges, max_nodes=max_nodes)
-    assert len(genes) <= max_nodes
-    assert len(edges) == len(set(edges)) <= max_edges
-    assert set(source[edges]) | set(target[edges]) <= set(genes)
-    assert (np.diff(strength[edges]) <= 0).all()
-    if n_genes <= max_nodes and max_edges >= n_genes:
-        strongest = pd.Series(strength).groupby(target).max()
-        drawn = pd.Series(strength[edges]).groupby(target[edges]).max()
-        assert drawn.equals(strongest), "every target keeps its strongest regulator"
+def test_genes_of_the_first_view_come_first_and_have_places_of_their_own():
+    net = network(n_genes=120, n_edges=900)
+    payload = group_payload(net, max_edges=5000, max_nodes=500, seed=0)
+    level = payload["genes"]["level"]
+    first = level.count(0)
+    assert level == sorted(level)
+    assert len(payload["genes"]["first_x"]) == first < 120
+    drawn = [place for place, value in enumerate(level) if value < len(payload["levels"])]
+    spots = {(payload["genes"]["x"][i], payload["genes"]["y"][i]) for i in drawn}
+    assert len(spots) == len(drawn)
+    edges = payload["edges"]
+    for end in ("source", "target"):
+        assert all(level[gene] <= own for gene, own in zip(edges[end], edges["level"], strict=True))
 
 
 def test_ranks_communities_and_degrees_are_those_of_the_network():
@@ -92,8 +72,9 @@ def test_odd_names_stay_what_they_are():
 
 def test_without_edges_genes_are_still_placed():
     payload = group_payload(edgeless("A", "B"), max_edges=10, max_nodes=10, seed=0)
-    assert (payload["n_drawn_genes"], payload["n_drawn_edges"], payload["communities"]) == (2, 0, [])
-    assert group_payload(edgeless(), max_edges=10, max_nodes=10, seed=0)["n_drawn_genes"] == 0
+    places = set(zip(payload["genes"]["x"], payload["genes"]["y"], strict=True))
+    assert (len(places), payload["edges"]["source"], payload["communities"]) == (2, [], [])
+    assert group_payload(edgeless(), max_edges=10, max_nodes=10, seed=0)["genes"]["name"] == []
 
 
 def test_negative_weights_count_by_their_size():

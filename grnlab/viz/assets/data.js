@@ -14,11 +14,10 @@ function loadGroup(number) {
 }
 
 function indexed(group, number) {
-  const { source, target, weight } = group.edges;
+  const { source, target, weight, level } = group.edges;
   const count = group.genes.name.length;
   group.number = number;
-  group.strength = weight.map(Math.abs);
-  group.signed = weight.some((value) => value < 0);
+  group.strength = Float64Array.from(weight, Math.abs);
   group.byName = new Map(group.genes.name.map((name, gene) => [name, gene]));
   group.outgoing = Array.from({ length: count }, () => []);
   group.incoming = Array.from({ length: count }, () => []);
@@ -26,20 +25,26 @@ function indexed(group, number) {
     group.outgoing[source[edge]].push(edge);
     group.incoming[target[edge]].push(edge);
   }
-  const colour = new Map(group.communities.map((entry, place) => [entry.id, meta.palette[place]]));
-  group.colour = group.genes.community.map((id) => colour.get(id) || null);
-  group.communities.forEach((entry) => { entry.colour = colour.get(entry.id) || null; });
-  group.threshold = group.n_drawn_edges ? group.strength[group.n_drawn_edges - 1] : 0;
+  const signs = group.edges.sign || weight;
+  group.negative = Uint8Array.from(signs, (value) => (value < 0 ? 1 : 0));
+  group.signed = group.negative.includes(1);
+  const place = new Map(group.communities.map((entry, at) => [entry.id, at]));
+  group.communities.forEach((entry, at) => { entry.colour = meta.palette[at] || null; });
+  group.colour = group.genes.community.map((id) => meta.palette[place.get(id)] || null);
+  // Edges of each level by falling strength: those above a weight are always the first few.
+  group.atLevel = group.levels.map((_, last) => Uint32Array.from(source.keys()).filter((edge) => level[edge] <= last));
+  group.drawn = group.levels.map((_, last) => group.genes.level.reduce((sum, first) => sum + (first <= last), 0));
   return group;
 }
 
-// Drawn edges come first and by falling strength, so the edges shown are always the first few.
-function shownEdges(group) {
+// How many edges of a level are at least so strong.
+function countAbove(group, level, threshold) {
+  const edges = group.atLevel[level];
   let low = 0;
-  let high = group.n_drawn_edges;
+  let high = edges.length;
   while (low < high) {
     const middle = (low + high) >> 1;
-    if (group.strength[middle] >= group.threshold) low = middle + 1; else high = middle;
+    if (group.strength[edges[middle]] >= threshold) low = middle + 1; else high = middle;
   }
   return low;
 }
@@ -50,7 +55,7 @@ function findGenes(group, text, limit) {
   const found = [];
   group.genes.name.forEach((name, gene) => {
     const place = name.toLowerCase().indexOf(wanted);
-    if (place >= 0) found.push([place === 0 ? 0 : 1, group.genes.rank[gene], gene]);
+    if (place >= 0) found.push([name.length === wanted.length ? 0 : place === 0 ? 1 : 2, group.genes.rank[gene], gene]);
   });
   found.sort((a, b) => a[0] - b[0] || a[1] - b[1]);
   return found.slice(0, limit).map((entry) => entry[2]);
@@ -58,7 +63,7 @@ function findGenes(group, text, limit) {
 
 function geneCalled(group, text) {
   const name = text.trim();
-  if (group.byName.has(name)) return group.byName.get(name);
+  for (const exact of [text, name]) if (group.byName.has(exact)) return group.byName.get(exact);
   const lower = name.toLowerCase();
   const gene = group.genes.name.findIndex((other) => other.toLowerCase() === lower);
   return gene >= 0 ? gene : null;
@@ -66,6 +71,7 @@ function geneCalled(group, text) {
 
 function formatNumber(value) {
   if (value === null || value === undefined) return '–';
+  if (typeof value === 'string') return value;
   if (Number.isInteger(value)) return value.toLocaleString('en');
   const size = Math.abs(value);
   if (size !== 0 && (size < 0.001 || size >= 100000)) return value.toExponential(2);
@@ -79,20 +85,4 @@ function plural(count, word) {
 function shorten(name, length) {
   const letters = Array.from(name);
   return letters.length > length ? `${letters.slice(0, length - 1).join('')}…` : name;
-}
-
-function edgesAsCsv(group) {
-  const columns = ['source', 'target', ...Object.keys(group.edges).filter((key) => key !== 'source' && key !== 'target')];
-  const cell = (value) => {
-    const text = value === null || value === undefined ? '' : String(value);
-    return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
-  };
-  const lines = [columns.join(',')];
-  for (let edge = 0; edge < shownEdges(group); edge += 1) {
-    lines.push(columns.map((key) => {
-      const value = group.edges[key][edge];
-      return cell(key === 'source' || key === 'target' ? group.genes.name[value] : value);
-    }).join(','));
-  }
-  return `${lines.join('\n')}\n`;
 }

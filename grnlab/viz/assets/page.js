@@ -1,213 +1,212 @@
 // The state of the page and its controls. `window.grnlab` lets tests and other pages read and set it.
 
-const page = { group: null, gene: null, community: null, view: 'hubs' };
+const page = {
+  group: null, other: null, gene: null, community: null, focus: false, view: meta.groups.length > 1 ? 'overview' : 'hubs',
+  level: 0, threshold: 0, colouring: 'community',
+};
 const TABS_UP_TO = 8; // more cell types than this make a list instead of tabs
+const scenes = [];
 
 function say(text) { element('status').textContent = text; }
 
-function chooseGene(gene, { focus = true } = {}) {
-  page.gene = gene;
-  page.community = null;
-  if (gene !== null) page.view = 'gene';
-  else if (page.view === 'gene') page.view = 'hubs';
-  restyle(page, { focus });
-  say(gene === null ? '' : `${shorten(page.group.genes.name[gene], 60)}: ${plural(page.group.genes.in_degree[gene], 'regulator')}, ${plural(page.group.genes.out_degree[gene], 'target')}`);
-  showPanel();
-  markLegend();
+const comparison = () => (page.other === null ? null : compareGroups(page.group.number, page.other));
+const shownCount = () => countAbove(page.group, page.level, page.threshold);
+
+// --- what the canvas shows
+
+function refresh({ fit = true } = {}) {
+  const { group } = page;
+  const pair = comparison();
+  const wasPair = !element('canvas-right').hidden;
+  if (pair && !wasPair) element('legend').open = false; // the Compare table explains the colours
+  showLegend();
+  element('canvas-right').hidden = !pair;
+  element('stage-names').hidden = !pair;
+  if (Boolean(pair) !== wasPair) scenes.forEach((scene) => scene.resize());
+  if (pair) {
+    comparePictures(pair, page.gene === null ? null : group.genes.name[page.gene]).forEach((picture, side) => scenes[side].show(picture, { fit: fit && side === 0 }));
+    element('name-left').textContent = group.name;
+    element('name-right').textContent = pair.right.name;
+    scenes[1].look(scenes[0].view, { tell: false });
+  } else {
+    scenes[0].show(page.focus
+      ? focusPicture(group, page.gene, page)
+      : levelPicture(group, { level: page.level, count: shownCount(), colouring: page.colouring }), { fit });
+  }
+  relight();
+  showCounts();
 }
 
-function chooseCommunity(id) {
-  page.community = page.community === id ? null : id;
-  page.gene = null;
-  if (page.view === 'gene') { page.view = 'communities'; showPanel(); }
-  restyle(page);
-  markLegend();
+// Put the chosen gene with its neighbours, or the chosen community, into the light.
+function relight({ follow = false } = {}) {
+  const active = comparison() ? scenes : [scenes[0]];
+  active.forEach((scene, side) => {
+    scene.light = lightOf(scene.picture, side);
+    scene.request();
+  });
+  const { light } = scenes[0];
+  if (follow && light && light.nodes.size) scenes[0].fit(light.nodes, Math.max(scenes[0].view.scale, 1));
+  element('clear').hidden = page.gene === null && page.community === null && !page.focus;
 }
 
-function showPanel() {
-  const { group, gene, view } = page;
-  element('views').replaceChildren(...VIEWS.map(([key, title]) => make('button', {
-    type: 'button', role: 'tab', id: `tab-${key}`, 'aria-controls': 'view', 'aria-selected': String(key === view),
-    tabindex: key === view ? 0 : -1, onclick: () => { page.view = key; showPanel(); },
-  }, title)));
-  const choose = (other) => chooseGene(other);
-  const content = {
-    gene: () => geneView(group, gene, choose), hubs: () => hubsView(group, choose),
-    communities: () => communitiesView(group, choose, chooseCommunity), edges: () => edgesView(group, choose),
-  }[view]();
-  element('view').setAttribute('aria-labelledby', `tab-${view}`);
-  element('view').replaceChildren(...content);
-  element('view').scrollTop = 0;
+function lightOf(picture, side) {
+  const { group } = page;
+  if (page.focus && !comparison()) return null;
+  if (page.gene !== null) {
+    const name = group.genes.name[page.gene];
+    const chosen = comparison() ? picture.label.indexOf(name) : scenes[0].byId.get(page.gene) ?? -1;
+    if (chosen < 0) return null;
+    const nodes = new Set([chosen]);
+    const edges = edgesAt(picture, chosen).map((edge) => {
+      const out = picture.edges.source[edge] === chosen;
+      nodes.add(out ? picture.edges.target[edge] : picture.edges.source[edge]);
+      const colour = comparison() ? picture.styles[picture.edges.style[edge]].colour : out ? colours().outgoing : colours().incoming;
+      return [edge, colour];
+    });
+    return { nodes, edges, chosen };
+  }
+  if (page.community === null || side) return null;
+  const nodes = new Set();
+  picture.ids.forEach((id, node) => { if (group.genes.community[comparison() ? group.byName.get(picture.label[node]) ?? 0 : id] === page.community) nodes.add(node); });
+  const edges = [];
+  picture.edges.source.forEach((source, edge) => { if (nodes.has(source) && nodes.has(picture.edges.target[edge])) edges.push([edge, picture.styles[picture.edges.style[edge]].colour]); });
+  return { nodes, edges, chosen: null };
 }
 
 function showCounts() {
-  const { group } = page;
-  const shown = shownEdges(group);
-  const all = group.n_edges.toLocaleString('en');
-  const chosen = group.n_drawn_edges < group.n_edges ? ' (drawn: the strongest of every gene)' : '';
-  element('count').textContent = `showing ${shown.toLocaleString('en')} of ${all} edges${chosen} · ${group.n_drawn_genes.toLocaleString('en')} of ${plural(group.n_genes, 'gene')}`;
-  element('threshold').textContent = group.n_drawn_edges ? formatNumber(group.threshold) : '–';
-  element('weight').setAttribute('aria-valuetext', `at least ${formatNumber(group.threshold)}, ${plural(shown, 'edge')} shown`);
+  const { group, level } = page;
+  const pair = comparison();
+  const shown = shownCount();
+  const held = group.edges.source.length;
+  element('count').textContent = pair
+    ? `the strongest edges of the main hubs: ${scenes[0].picture.edges.source.length} on the left, ${scenes[1].picture.edges.source.length} on the right`
+    : page.focus ? `${plural(scenes[0].picture.edges.source.length, 'strongest edge')} of ${shorten(group.genes.name[page.gene], 40)}`
+      : `showing ${shown.toLocaleString('en')} of ${plural(group.n_edges, 'edge')}${held < group.n_edges && level === group.levels.length - 1 ? ' (the strongest of every gene)' : ''} · ${group.drawn[level].toLocaleString('en')} of ${plural(group.n_genes, 'gene')}`;
+  const weakest = group.atLevel[level][shown - 1];
+  element('threshold').textContent = shown ? formatNumber(group.strength[weakest]) : '–';
+  element('weight').setAttribute('aria-valuetext', shown ? `at least ${formatNumber(group.strength[weakest])}, ${plural(shown, 'edge')} shown` : 'no edge');
+  writeLink(page);
+}
+
+// --- choices
+
+function chooseGene(gene, { follow = true } = {}) {
+  const focused = page.focus;
+  Object.assign(page, { gene, community: null, focus: focused && gene !== null });
+  if (gene !== null && page.other === null) page.view = 'gene';
+  else if (page.view === 'gene') page.view = 'hubs';
+  // a gene that this level does not show brings the first level that does
+  const first = gene === null ? 0 : page.group.genes.level[gene];
+  const absent = page.other !== null && gene !== null && !scenes[0].picture.label.includes(page.group.genes.name[gene]);
+  const lacking = page.other === null && gene !== null && first > page.level && first < page.group.levels.length;
+  if (lacking) { page.level = first; setControls(); }
+  if (focused || lacking || absent) refresh(); else relight({ follow });
+  const { genes } = page.group;
+  say(gene === null ? '' : `${shorten(genes.name[gene], 60)}: ${plural(genes.in_degree[gene], 'regulator')}, ${plural(genes.out_degree[gene], 'target')}`);
+  showPanel();
+  markLegend();
+  showCounts();
+}
+
+function turnFocus(on) {
+  page.focus = on && page.gene !== null;
+  refresh();
+  showPanel();
+}
+
+function chooseCommunity(id) {
+  const focused = page.focus;
+  Object.assign(page, { community: page.community === id ? null : id, gene: null, focus: false });
+  if (page.view === 'gene') page.view = 'communities';
+  if (focused) refresh(); else relight();
+  showPanel();
+  markLegend();
+  showCounts();
+}
+
+function setLevel(level) {
+  Object.assign(page, { level: Math.min(level, page.group.levels.length - 1), focus: false });
+  setControls();
+  refresh();
+  showPanel();
 }
 
 // The slider runs over ranks, not weights: weights are skewed, and half of the way should hide half of the edges.
-function setSlider(group) {
+function setControls() {
+  const { group, level } = page;
   const slider = element('weight');
-  const last = Math.max(0, group.n_drawn_edges - 1);
+  const last = Math.max(0, group.atLevel[level].length - 1);
   slider.max = last;
-  slider.disabled = last === 0;
-  slider.value = last - Math.max(0, shownEdges(group) - 1);
+  slider.disabled = last === 0 || page.other !== null;
+  slider.value = last - Math.max(0, shownCount() - 1);
+  const titles = element('detail');
+  titles.replaceChildren(...group.levels.map((title, at) => make('option', { value: at }, title)));
+  titles.value = String(level);
+  titles.disabled = page.other !== null || group.levels.length === 1;
+  element('colouring').value = page.colouring;
+  element('colouring').disabled = page.other !== null;
+  element('save').disabled = group.edges.source.length === 0;
 }
 
 function readSlider() {
-  const { group } = page;
-  group.threshold = group.strength[Number(element('weight').max) - Number(element('weight').value)];
-  restyle(page);
-  showCounts();
+  const { group, level } = page;
+  const slider = element('weight');
+  const place = Number(slider.max) - Number(slider.value);
+  page.threshold = Number(slider.value) === 0 ? 0 : group.strength[group.atLevel[level][place]];
+  refresh({ fit: false });
 }
 
-function markLegend() {
-  document.querySelectorAll('#legend-body button').forEach((button) => {
-    button.setAttribute('aria-pressed', String(Number(button.dataset.community) === page.community));
-  });
-}
-
-function showLegend() {
-  const { group } = page;
-  const named = group.communities.filter((entry) => entry.colour);
-  const others = group.communities.length - named.length;
-  const entry = (mark, text) => make('li', {}, make('span', { class: 'mark' }, mark), text);
-  element('legend-body').replaceChildren(
-    make('ul', {},
-      group.genes.is_tf ? entry(swatch(null, 'tf'), 'transcription factor') : null,
-      entry(swatch(null), group.genes.is_tf ? 'other gene' : 'gene'),
-      entry(make('span', { class: 'sizes', 'aria-hidden': 'true' }, swatch(null, 'tiny'), swatch(null, 'large')), 'hub score'),
-      entry(make('span', { class: 'line', 'aria-hidden': 'true' }), 'regulator → target'),
-      group.signed || group.edges.sign ? entry(make('span', { class: 'line bar-end', 'aria-hidden': 'true' }), 'negative') : null),
-    make('h4', {}, 'Community'),
-    make('ul', { class: 'communities' }, named.map((item) => make('li', {}, make('button', {
-      type: 'button', 'data-community': item.id, 'aria-pressed': 'false', title: `Show community ${item.id}: ${item.size} genes`,
-      onclick: () => chooseCommunity(item.id),
-    }, swatch(item.colour), make('b', {}, String(item.id)), make('span', { class: 'hubs' }, item.hubs.slice(0, 2).map((name) => shorten(name, 12)).join(', ')))))),
-    ...(others > 0 ? [make('p', {}, swatch(null), `${others} smaller`)] : []),
-    ...(group.communities.length ? [] : [make('p', {}, 'none')]),
-  );
-}
-
-function showGroup(number) {
-  const gene = page.group && page.gene !== null ? page.group.genes.name[page.gene] : null;
+function showGroup(number, keep = {}) {
+  const before = page.group && page.gene !== null ? page.group.genes.name[page.gene] : null;
   const group = loadGroup(number);
-  Object.assign(page, { group, community: null, gene: gene === null ? null : group.byName.get(gene) ?? null });
-  document.querySelectorAll('#groups [role=tab]').forEach((tab, place) => {
-    tab.setAttribute('aria-selected', String(place === number));
-    tab.tabIndex = place === number ? 0 : -1;
-  });
-  const list = document.querySelector('#groups select');
-  if (list) list.value = String(number);
+  const gene = before === null ? null : group.byName.get(before) ?? null;
+  Object.assign(page, { group, community: null, gene, threshold: 0, focus: page.focus && gene !== null }, keep);
+  if (page.other === number) page.other = null;
+  page.level = Math.min(page.level, group.levels.length - 1);
+  if (gene !== null && group.genes.level[gene] < group.levels.length) page.level = Math.max(page.level, group.genes.level[gene]);
+  if ((page.gene === null && page.view === 'gene') || (page.other === null && page.view === 'compare')) page.view = 'hubs';
+  markGroups(number);
   element('empty').hidden = group.n_edges > 0;
-  element('genes').replaceChildren();
-  element('export').disabled = group.n_drawn_edges === 0;
-  setSlider(group);
-  showLegend();
-  drawGroup(group, { click: (clicked) => chooseGene(clicked, { focus: false }) });
-  restyle(page);
-  if (page.gene === null && page.view === 'gene') page.view = 'hubs';
-  say(gene !== null && page.gene === null ? `${shorten(gene, 60)} has no edge listed in ${shorten(group.name, 60)}.` : '');
-  showCounts();
+  setControls();
+  refresh();
   showPanel();
+  say(before !== null && gene === null ? `${shorten(before, 60)} is not listed in ${shorten(group.name, 60)}.` : '');
   element('provenance-body').replaceChildren(Object.keys(group.provenance).length ? provenanceView(group.provenance) : 'Nothing was recorded.');
 }
 
-function makeGroups() {
-  const label = (entry) => `${entry.name}`;
-  if (meta.groups.length > TABS_UP_TO) {
-    const list = make('select', { id: 'group', onchange: (event) => showGroup(Number(event.target.value)) },
-      meta.groups.map((entry, number) => make('option', { value: number }, shorten(label(entry), 60))));
-    element('groups').append(make('label', { class: 'pick' }, 'Cell type ', list));
-    return;
-  }
-  element('groups').setAttribute('role', 'tablist');
-  element('groups').setAttribute('aria-label', 'Cell type');
-  element('groups').append(...meta.groups.map((entry, number) => make('button', {
-    type: 'button', role: 'tab', title: label(entry), onclick: () => showGroup(number),
-  }, make('span', {}, label(entry)))));
+function compareWith(number) {
+  page.other = number === page.group.number ? null : number;
+  page.focus = false;
+  page.view = page.other === null ? 'hubs' : 'compare';
+  element('versus').value = page.other === null ? '' : String(page.other);
+  setControls();
+  refresh();
+  showPanel();
 }
 
-// Arrow keys, Home and End move along a row of tabs.
-function walkTabs(event) {
-  const tabs = [...event.currentTarget.querySelectorAll('[role=tab]')];
-  const here = tabs.indexOf(document.activeElement);
-  const to = { ArrowRight: here + 1, ArrowLeft: here - 1, Home: 0, End: tabs.length - 1 }[event.key];
-  if (here < 0 || to === undefined) return;
-  event.preventDefault();
-  const place = (to + tabs.length) % tabs.length;
-  tabs[place].click();
-  event.currentTarget.querySelectorAll('[role=tab]')[place].focus();
+// Escape goes one step back: out of the focus, then out of the light, then out of the comparison.
+function stepBack() {
+  if (page.focus) turnFocus(false);
+  else if (page.gene !== null || page.community !== null) chooseGene(null);
+  else if (page.other !== null) compareWith(page.group.number);
 }
 
-function search(event) {
-  event.preventDefault();
-  const { value } = element('gene');
-  if (!value.trim()) return;
-  const near = findGenes(page.group, value, 5);
-  const gene = geneCalled(page.group, value) ?? (near.length === 1 ? near[0] : null);
-  if (gene !== null) { chooseGene(gene); return; }
-  const names = near.map((other) => shorten(page.group.genes.name[other], 30)).join(', ');
-  say(`No gene called “${shorten(value.trim(), 40)}” is listed in ${shorten(page.group.name, 40)}.${names ? ` Did you mean ${names}?` : ''}`);
-}
-
-function suggest() {
-  const found = findGenes(page.group, element('gene').value, 12);
-  element('genes').replaceChildren(...found.map((gene) => make('option', { value: page.group.genes.name[gene] })));
-}
-
-function saveCsv() {
-  const address = URL.createObjectURL(new Blob([edgesAsCsv(page.group)], { type: 'text/csv' }));
-  const name = page.group.name.replace(/[^\p{L}\p{N}]+/gu, '_').replace(/^_|_$/g, '').slice(0, 60) || 'network';
-  const link = make('a', { href: address, download: `${name}_edges.csv` });
-  document.body.append(link);
-  link.click();
-  link.remove();
-  setTimeout(() => URL.revokeObjectURL(address), 1000);
-  say(`${plural(shownEdges(page.group), 'edge')} saved as ${name}_edges.csv`);
-}
-
-function start() {
-  makeGroups();
-  ['groups', 'views'].forEach((id) => element(id).addEventListener('keydown', walkTabs));
-  element('search').addEventListener('submit', search);
-  element('gene').addEventListener('input', suggest);
-  let waiting = false;
-  element('weight').addEventListener('input', () => {
-    if (waiting) return;
-    waiting = true;
-    requestAnimationFrame(() => { waiting = false; readSlider(); });
-  });
-  element('fit').addEventListener('click', () => fitDrawing(true));
-  element('export').addEventListener('click', saveCsv);
-  document.addEventListener('keydown', (event) => {
-    const typing = event.target.closest('input, select, textarea');
-    if (event.key === '/' && !typing) { event.preventDefault(); element('gene').focus(); }
-    if (event.key === 'Escape' && !typing && (page.gene !== null || page.community !== null)) chooseGene(null);
-  });
-  matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => {
-    drawings.forEach((state, number) => { if (number !== page.group.number) drawings.delete(number); });
-    restyle(page, { force: true });
-  });
-  if (innerWidth < 900) element('legend').open = false;
-  showGroup(0);
+function setTheme(name) {
+  if (name) document.documentElement.dataset.theme = name; else delete document.documentElement.dataset.theme;
+  forgetColours();
+  element('theme').textContent = isDark() ? 'Light' : 'Dark';
+  if (page.group) refresh({ fit: false });
 }
 
 window.grnlab = {
-  meta,
-  showGroup,
+  meta, showGroup, setLevel, compareWith, turnFocus,
   chooseGene: (name) => chooseGene(name === null ? null : geneCalled(page.group, name)),
   state: () => ({
-    group: page.group.name, gene: page.gene === null ? null : page.group.genes.name[page.gene], community: page.community,
-    view: page.view, threshold: page.group.threshold, shownEdges: shownEdges(page.group),
-    nodes: drawing.nodes.length, edges: drawing.edges.length,
-    hiddenEdges: drawing.edges.get({ filter: (edge) => edge.hidden }).length,
+    group: page.group.name, gene: page.gene === null ? null : page.group.genes.name[page.gene], community: page.community, focus: page.focus,
+    view: page.view, level: page.level, levels: page.group.levels.length, threshold: page.threshold, colouring: page.colouring,
+    other: page.other === null ? null : meta.groups[page.other].name,
+    nodes: scenes[0].picture.x.length, edges: scenes[0].picture.edges.source.length, lit: scenes[0].light ? scenes[0].light.edges.length : null,
+    resting: scenes.every((scene) => !scene.pending && !scene.job), scale: scenes[0].view.scale,
   }),
-  pointOf: (name) => network.canvasToDOM(network.getPosition(page.group.byName.get(name))),
+  pointOf: (name) => scenes[0].pointOf(scenes[0].picture.label.indexOf(name)),
 };
-start();

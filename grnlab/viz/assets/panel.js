@@ -1,6 +1,6 @@
-// The tables beside the drawing: a gene, the hubs, the communities, the edges.
+// The tables beside the drawing: the cell types, a gene, the hubs, the communities, the edges.
 
-const VIEWS = [['gene', 'Gene'], ['hubs', 'Hubs'], ['communities', 'Communities'], ['edges', 'Edges']];
+const VIEWS = [['overview', 'Overview'], ['gene', 'Gene'], ['hubs', 'Hubs'], ['communities', 'Communities'], ['edges', 'Edges'], ['compare', 'Compare']];
 
 function geneButton(group, gene, choose) {
   const name = group.genes.name[gene];
@@ -38,7 +38,7 @@ function partnerTable(group, edges, end, caption, choose) {
     ...edgeColumns(group),
   ];
   return makeTable(columns, edges, {
-    column: 1, falling: true, caption, rowClass: (edge) => (edge < group.n_drawn_edges ? '' : 'undrawn'),
+    column: 1, falling: true, caption,
   });
 }
 
@@ -67,22 +67,32 @@ function partnerSection(group, edges, total, end, choose) {
     edges.length ? partnerTable(group, edges, end, title, choose) : make('p', { class: 'hint' }, none));
 }
 
-function geneView(group, gene, choose) {
+function geneView(group, gene, choose, focus) {
   if (gene === null) {
-    return [make('p', { class: 'hint' }, 'Click a gene in the drawing, or search for one, to see its regulators and targets.')];
+    return [make('p', { class: 'hint' }, 'Click a gene in the drawing, or search for one, to see its regulators and targets. A double click shows its neighbourhood alone.')];
   }
   const incoming = group.incoming[gene];
   const outgoing = group.outgoing[gene];
-  const notes = [];
-  if (gene >= group.n_drawn_genes) notes.push('This gene is not drawn: its edges are weaker than the drawn ones. The tables list them.');
-  else if ([...incoming, ...outgoing].some((edge) => edge >= group.n_drawn_edges)) notes.push('Rows in grey are listed but not drawn.');
   return [
     make('h2', { class: 'name' }, swatch(group.colour[gene], group.genes.is_tf && group.genes.is_tf[gene] ? 'tf' : ''), group.genes.name[gene]),
+    make('p', {}, make('button', { type: 'button', class: 'plain', id: 'focus', 'aria-pressed': String(focus.on), disabled: !(incoming.length + outgoing.length), onclick: focus.turn }, focus.on ? 'Back to the network' : 'Focus on its neighbourhood')),
     geneFacts(group, gene),
-    ...notes.map((note) => make('p', { class: 'hint' }, note)),
     partnerSection(group, incoming, group.genes.in_degree[gene], 'source', choose),
     partnerSection(group, outgoing, group.genes.out_degree[gene], 'target', choose),
   ];
+}
+
+// One row per cell type; the name opens it.
+function overviewView(current, open) {
+  const columns = [
+    { title: 'cell type', value: (entry) => entry.name, cell: (entry) => make('button', { type: 'button', class: 'link', title: entry.name, 'aria-current': String(entry.number === current), onclick: () => open(entry.number) }, entry.name) },
+    { title: 'genes', number: true, value: (entry) => entry.n_genes },
+    { title: 'edges', number: true, value: (entry) => entry.n_edges },
+    { title: 'comm.', number: true, hint: 'Communities', value: (entry) => entry.n_communities },
+    { title: 'top hubs', value: (entry) => entry.hubs.join(' '), cell: (entry) => make('span', { class: 'tops', title: entry.hubs.join(', ') }, entry.hubs.map((name) => shorten(name, 14)).join(', ') || '–') },
+  ];
+  const rows = meta.groups.map((entry, number) => ({ ...entry, number }));
+  return [makeTable(columns, rows, { column: -1, caption: 'Cell types', file: 'overview.csv', rowClass: (entry) => (entry.number === current ? 'current' : '') })];
 }
 
 function hubsView(group, choose) {
@@ -96,7 +106,7 @@ function hubsView(group, choose) {
     { title: 'regulators', number: true, value: (gene) => genes.in_degree[gene] },
   ];
   if (genes.mean_counts) columns.push({ title: 'mean', number: true, hint: 'Mean counts per 10,000 in this group', value: (gene) => genes.mean_counts[gene] });
-  return [makeTable(columns, rows, { column: 0, caption: 'Hubs' })];
+  return [makeTable(columns, rows, { column: 0, caption: 'Hubs', file: `${fileName(group.name)}_hubs.csv` })];
 }
 
 function communitiesView(group, choose, showCommunity) {
@@ -108,17 +118,31 @@ function communitiesView(group, choose, showCommunity) {
     },
     { title: 'genes', number: true, value: (entry) => entry.size },
     {
-      title: 'strongest hubs', value: (entry) => entry.hubs[0],
+      title: 'strongest hubs', value: (entry) => entry.hubs[0], export: (entry) => entry.hubs.join(' '),
       cell: (entry) => make('span', { class: 'list' }, entry.hubs.map((name) => (group.byName.has(name) ? geneButton(group, group.byName.get(name), choose) : name))),
     },
   ];
-  return [makeTable(columns, group.communities, { column: 1, falling: true, caption: 'Communities' })];
+  return [
+    makeTable(columns, group.communities, { column: 1, falling: true, caption: 'Communities', file: `${fileName(group.name)}_communities.csv` }),
+    ...(group.enrichment.length ? [make('h3', {}, 'Enriched gene sets'), enrichmentTable(group)] : []),
+  ];
+}
+
+function enrichmentTable(group) {
+  const columns = [
+    { title: 'of', hint: 'Community, or list of genes', value: (row) => row.group, cell: (row) => String(row.group) },
+    { title: 'gene set', value: (row) => row.term, cell: (row) => make('span', { class: 'clip', title: [row.term, row.library, row.genes].filter(Boolean).join('\n') }, row.term) },
+    { title: 'genes', number: true, hint: 'Shared genes of the genes of the set', value: (row) => row.overlap, cell: (row) => `${formatNumber(row.overlap)} / ${formatNumber(row.set_size)}` },
+    { title: 'odds', number: true, hint: 'Odds ratio', value: (row) => row.odds_ratio },
+    { title: 'padj', number: true, hint: 'Benjamini–Hochberg', value: (row) => row.padj },
+  ];
+  return makeTable(columns, group.enrichment, { column: 4, caption: 'Enrichment', file: `${fileName(group.name)}_enrichment.csv` });
 }
 
 function edgesView(group, choose) {
   const { source, target } = group.edges;
   const { name } = group.genes;
-  const all = source.map((_, edge) => edge);
+  const all = [...source.keys()];
   const columns = [
     { title: 'regulator', value: (edge) => name[source[edge]], cell: (edge) => geneCell(group, source[edge], choose) },
     { title: 'target', value: (edge) => name[target[edge]], cell: (edge) => geneCell(group, target[edge], choose) },
@@ -132,10 +156,8 @@ function edgesView(group, choose) {
     const hit = wanted ? name.map((other) => other.toLowerCase().includes(wanted)) : null;
     const rows = hit ? all.filter((edge) => hit[source[edge]] || hit[target[edge]]) : all;
     note.textContent = `${plural(rows.length, 'edge')} match${rows.length === 1 ? 'es' : ''}; the table holds ${all.length < group.n_edges
-      ? `the ${all.length.toLocaleString('en')} strongest of ${group.n_edges.toLocaleString('en')}` : `all ${all.length.toLocaleString('en')}`}.`;
-    holder.replaceChildren(makeTable(columns, rows, {
-      column: 2, falling: true, caption: 'Edges', rowClass: (edge) => (edge < group.n_drawn_edges ? '' : 'undrawn'),
-    }));
+      ? `${all.length.toLocaleString('en')} of ${group.n_edges.toLocaleString('en')}, the strongest of every gene` : `all ${all.length.toLocaleString('en')}`}.`;
+    holder.replaceChildren(makeTable(columns, rows, { column: 2, falling: true, caption: 'Edges', file: `${fileName(group.name)}_edges.csv` }));
   }
   input.addEventListener('input', fill);
   fill();

@@ -20,7 +20,7 @@ function swatch(colour, extra = '') {
   return dot;
 }
 
-// columns: {title, value(row), cell(row)?, number?, hint?}; sort: {column, falling}
+// columns: {title, value(row), cell(row)?, number?, hint?, export(row)?}; options: {column, falling, caption, file}
 function makeTable(columns, rows, options = {}) {
   const sort = { column: options.column ?? 0, falling: options.falling ?? false };
   let limit = FIRST_ROWS;
@@ -38,12 +38,13 @@ function makeTable(columns, rows, options = {}) {
   }
 
   function ordered() {
+    if (sort.column < 0) return rows; // in the order given
     const { value } = columns[sort.column];
     const sign = sort.falling ? -1 : 1;
     return rows.map((row, place) => [value(row), place, row]).sort((a, b) => {
       const empty = (a[0] === null || a[0] === undefined) - (b[0] === null || b[0] === undefined);
       if (empty) return empty;
-      if (typeof a[0] === 'string') return sign * a[0].localeCompare(b[0], 'en') || a[1] - b[1];
+      if (typeof a[0] === 'string' || typeof b[0] === 'string') return sign * String(a[0]).localeCompare(String(b[0]), 'en') || a[1] - b[1];
       return sign * (a[0] - b[0]) || a[1] - b[1];
     }).map((entry) => entry[2]);
   }
@@ -64,8 +65,14 @@ function makeTable(columns, rows, options = {}) {
     more.textContent = `Show more (${(rows.length - limit).toLocaleString('en')} further rows)`;
   }
 
+  function exported() {
+    const value = (column, row) => (column.export || column.value)(row);
+    saveFile(csv(columns.map((column) => column.title), ordered().map((row) => columns.map((column) => value(column, row)))), 'text/csv', options.file);
+  }
+
   fill();
   return make('div', { class: 'table' },
+    options.file ? make('button', { type: 'button', class: 'plain save', title: `Save this table as ${options.file}`, onclick: exported }, 'CSV') : null,
     make('table', {}, make('caption', { class: 'sr' }, options.caption || ''), make('thead', {}, make('tr', {}, heads)), body),
     more);
 }
