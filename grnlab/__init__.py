@@ -18,11 +18,23 @@ if TYPE_CHECKING:
     from grnlab import datasets, io, pl, pp, tl
     from grnlab.backbones import load_model
     from grnlab.heads import HeadSet
-    from grnlab.network import GeneNetwork, NetworkSet
+    from grnlab.network import GeneNetwork, NetworkSet, read_network
 
 from grnlab._version import __version__
 
-__all__ = ["GeneNetwork", "HeadSet", "NetworkSet", "__version__", "datasets", "io", "load_model", "pl", "pp", "tl"]
+__all__ = [
+    "GeneNetwork",
+    "HeadSet",
+    "NetworkSet",
+    "__version__",
+    "datasets",
+    "io",
+    "load_model",
+    "pl",
+    "pp",
+    "read_network",
+    "tl",
+]
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())
 
@@ -31,6 +43,7 @@ _HOMES = {
     "HeadSet": "grnlab.heads",
     "GeneNetwork": "grnlab.network",
     "NetworkSet": "grnlab.network",
+    "read_network": "grnlab.network",
 }
 
 

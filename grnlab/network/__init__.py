@@ -5,6 +5,7 @@ from grnlab.network.communities import Communities
 from grnlab.network.compare import NetworkComparison
 from grnlab.network.differential import DifferentialNetworks, permutation_test
 from grnlab.network.enrichment import bundled_gene_sets, read_gmt
+from grnlab.network.formats import read_network
 from grnlab.network.modules import joint_communities, match_communities, nested_communities, resolution_sweep
 from grnlab.network.network import GeneNetwork
 from grnlab.network.networks import NetworkSet
@@ -25,6 +26,7 @@ __all__ = [
     "nested_communities",
     "permutation_test",
     "read_gmt",
+    "read_network",
     "resolution_sweep",
     "sign_edges",
 ]

@@ -1,13 +1,10 @@
-"""Networks for other programs: networkx, igraph, GraphML, decoupler tables, regulons."""
+"""Networks as objects of other programs: networkx, igraph, decoupler tables, regulons."""
 
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from grnlab._files import atomic_file
 from grnlab.network.hubs import check_count
 
 if TYPE_CHECKING:
@@ -40,32 +37,6 @@ def to_igraph(network: "GeneNetwork") -> Any:
     for column in network.edges.columns.drop(["source", "target"]):
         graph.es[column] = network.edges[column].tolist()
     return graph
-
-
-def to_graphml(network: "GeneNetwork", path: str | Path, *, overwrite: bool = False) -> Path:
-    """Write GraphML (Cytoscape, Gephi, yEd); missing texts become empty.
-
-    Raises
-    ------
-    FileExistsError
-        When `path` exists and `overwrite` is False.
-    ValueError
-        When a name holds a control character, which XML cannot hold.
-    """
-    import igraph as ig
-
-    graph = to_igraph(network)
-    for sequence in (graph.vs, graph.es):
-        for attribute in sequence.attributes():
-            sequence[attribute] = ["" if value is None else value for value in sequence[attribute]]
-    path = Path(path)
-    with atomic_file(path, overwrite=overwrite) as temporary:
-        try:
-            graph.write_graphml(os.fspath(temporary))
-        except ig.InternalError as error:
-            msg = f"{network.name!r} cannot be written as GraphML ({error}); rename the genes or columns it names."
-            raise ValueError(msg) from error
-    return path
 
 
 def to_decoupler(network: "GeneNetwork") -> pd.DataFrame:

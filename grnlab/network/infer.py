@@ -72,51 +72,82 @@ def infer_networks(
     Averaged queries and keys: Kalfon et al. 2025, doi:10.1038/s41467-025-58699-1. Symmetrising and APC of attention:
     Rao et al. 2020, doi:10.1101/2020.12.15.422761.
     """
-    if per not in ("target", "regulator"):
-        msg = f"per={per!r} is unknown; choose 'target' or 'regulator'."
-        raise ValueError(msg)
-    if not isinstance(top_k, int | np.integer) or top_k < 1:
-        msg = f"top_k={top_k!r} must be a whole number of at least 1."
-        raise ValueError(msg)
-    heads = heads or HeadSet.mean(maps.spec)
-    settings = {
-        "heads": heads.to_dict(),
-        "top_k": top_k,
-        "per": per,
-        "regulators": regulators if isinstance(regulators, str) else sorted({str(name) for name in regulators}),
-        "symmetrize": symmetrize,
-        "apc": apc,
-        "min_fraction": min_fraction,
-        "min_cells_per_gene": _MIN_CELLS_PER_GENE,
-        "normalisation": "softmax over the network's genes; special tokens excluded before it",
-        "weight": "mean attention × number of genes",
-        "kernel_path": maps.kernel_path,
-        "versions": versions(),
-    }
-    allowed = _regulators(maps.genes, regulators)
-    networks = []
-    for group in tqdm(maps.groups, desc="networks", unit="group", disable=None):
-        rows = _expressed(maps, group, min_fraction)
+    plan = Plan(
+        maps,
+        heads,
+        top_k=top_k,
+        per=per,
+        regulators=regulators,
+        symmetrize=symmetrize,
+        apc=apc,
+        min_fraction=min_fraction,
+    )
+    networks = [plan.network(maps, group) for group in tqdm(maps.groups, desc="networks", unit="group", disable=None)]
+    return NetworkSet(networks, provenance={**maps.provenance, **plan.settings})
+
+
+class Plan:
+    """Checked settings of `infer_networks`, for one group after another; parameters as there."""
+
+    def __init__(
+        self,
+        maps: AttentionMaps,
+        heads: HeadSet | None = None,
+        *,
+        top_k: int = 10,
+        per: str = "target",
+        regulators: str | Collection[str] = "tf",
+        symmetrize: bool = True,
+        apc: bool = False,
+        min_fraction: float = 0.02,
+    ) -> None:
+        if per not in ("target", "regulator"):
+            msg = f"per={per!r} is unknown; choose 'target' or 'regulator'."
+            raise ValueError(msg)
+        if not isinstance(top_k, int | np.integer) or top_k < 1:
+            msg = f"top_k={top_k!r} must be a whole number of at least 1."
+            raise ValueError(msg)
+        self._heads = heads or HeadSet.mean(maps.spec)
+        self._allowed = _regulators(maps.genes, regulators)
+        self._top_k, self._per, self._symmetrize, self._apc = top_k, per, symmetrize, apc
+        self._min_fraction = min_fraction
+        self.settings = {
+            "heads": self._heads.to_dict(),
+            "top_k": top_k,
+            "per": per,
+            "regulators": regulators if isinstance(regulators, str) else sorted({str(name) for name in regulators}),
+            "symmetrize": symmetrize,
+            "apc": apc,
+            "min_fraction": min_fraction,
+            "min_cells_per_gene": _MIN_CELLS_PER_GENE,
+            "normalisation": "softmax over the network's genes; special tokens excluded before it",
+            "weight": "mean attention × number of genes",
+            "kernel_path": maps.kernel_path,
+            "versions": versions(),
+        }
+
+    def network(self, maps: AttentionMaps, group: str) -> GeneNetwork:
+        """Infer the network of one group of maps, which have the genes and heads of those of the plan."""
+        rows = _expressed(maps, group, self._min_fraction)
         partner, value = maps.topk(
             group,
             # per regulator, a gene that may not regulate is dropped afterwards
-            top_k,
-            heads.weights_LH,
+            self._top_k,
+            self._heads.weights_LH,
             rows=rows,
-            candidates=np.intersect1d(rows, allowed) if per == "target" else None,
-            per="query" if per == "target" else "key",
-            symmetrize=symmetrize,
-            apc=apc,
+            candidates=np.intersect1d(rows, self._allowed) if self._per == "target" else None,
+            per="query" if self._per == "target" else "key",
+            symmetrize=self._symmetrize,
+            apc=self._apc,
         )
-        edges = _edge_table(maps.genes.index, rows, partner, value, per=per, allowed=allowed)
+        edges = _edge_table(maps.genes.index, rows, partner, value, per=self._per, allowed=self._allowed)
         genes = maps.genes.iloc[rows].drop(columns="token")
         if group in maps.expression:
             genes = genes.join(maps.expression[group])
-        provenance = {**maps.provenance, **settings, "n_cells": maps.group(group).n_cells, "n_genes": len(rows)}
+        provenance = {**maps.provenance, **self.settings, "n_cells": maps.group(group).n_cells, "n_genes": len(rows)}
         if len(edges) == 0:
             logger.warning("the network of %s has no edge: none of its genes may regulate", group)
-        networks.append(GeneNetwork(edges, genes, name=group, provenance=provenance))
-    return NetworkSet(networks, provenance={**maps.provenance, **settings})
+        return GeneNetwork(edges, genes, name=group, provenance=provenance)
 
 
 def _regulators(genes: pd.DataFrame, regulators: str | Collection[str]) -> np.ndarray:

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from grnlab.network import enrichment, export, files
+from grnlab.network import enrichment, export, files, graph_files
 from grnlab.network import hubs as _hubs
 from grnlab.network.communities import Communities
 from grnlab.network.communities import communities as _communities
 from grnlab.network.filters import Filters
+from grnlab.network.formats import write_network
 from grnlab.network.tidy import genes_of, tidy_edges
 
 
@@ -152,15 +153,44 @@ class GeneNetwork(Filters):
         """Make the table decoupler takes as ``net``; see `grnlab.network.export.to_decoupler`."""
         return export.to_decoupler(self)
 
-    def to_graphml(self, path: str | Path, *, overwrite: bool = False) -> Path:
-        """Write GraphML; see `grnlab.network.export.to_graphml`."""
-        return export.to_graphml(self, path, overwrite=overwrite)
-
     def to_regulons(self, *, min_targets: int = 1, regulators_only: bool = False) -> dict[str, dict[str, float]]:
         """Make SCENIC-style regulons; see `grnlab.network.export.to_regulons`."""
         return export.to_regulons(self, min_targets=min_targets, regulators_only=regulators_only)
 
+    @classmethod
+    def from_networkx(cls, graph: Any, *, name: str, on_bad: str = "raise") -> "GeneNetwork":
+        """Make a network of a networkx graph: nodes are genes, an undirected edge becomes one each way.
+
+        Edges without the attribute ``weight`` get 1; `on_bad` as in `from_edges`.
+
+        Examples
+        --------
+        >>> import networkx as nx
+        >>> GeneNetwork.from_networkx(nx.DiGraph([("SPI1", "LYZ")]), name="one").edges["weight"].tolist()
+        [1.0]
+        """
+        edges, genes = graph_files.from_networkx(graph)
+        return cls.from_edges(edges, genes, name=name, on_bad=on_bad)
+
+    @classmethod
+    def from_igraph(cls, graph: Any, *, name: str, on_bad: str = "raise") -> "GeneNetwork":
+        """Make a network of an igraph graph whose vertices have the attribute ``name``; else as `from_networkx`.
+
+        Examples
+        --------
+        >>> import igraph as ig
+        >>> graph = ig.Graph.TupleList([("SPI1", "LYZ")], directed=True)
+        >>> GeneNetwork.from_igraph(graph, name="one").targets("SPI1")["target"].tolist()
+        ['LYZ']
+        """
+        edges, genes = graph_files.from_igraph(graph)
+        return cls.from_edges(edges, genes, name=name, on_bad=on_bad)
+
     # --- files
+
+    def write(self, path: str | Path, format: str | None = None, *, overwrite: bool = False) -> Path:
+        """Write a file for another program; see `grnlab.network.formats.write_network` for the formats."""
+        return write_network(self, path, format, overwrite=overwrite)
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Write the network to one ``.grn`` file, whole or not at all; the format is told in `grnlab.network.files`.

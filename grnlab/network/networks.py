@@ -12,6 +12,7 @@ from grnlab.network.base import check_provenance
 from grnlab.network.combine import combine as _combine
 from grnlab.network.compare import NetworkComparison
 from grnlab.network.compare import compare as _compare
+from grnlab.network.edge_files import from_celloracle, to_celloracle
 from grnlab.network.modules import match_communities
 from grnlab.network.network import GeneNetwork
 
@@ -150,6 +151,34 @@ class NetworkSet(Mapping[str, GeneNetwork]):
     def gene_table(self) -> pd.DataFrame:
         """List the genes of every group in one long table: ``group``, ``gene`` and those of `GeneNetwork.genes`."""
         return self._long(lambda network: network.genes.reset_index())
+
+    def to_celloracle(self) -> dict[str, pd.DataFrame]:
+        """Make a dictionary of tables as CellOracle's ``links.links_dict``: group → its edges.
+
+        Columns ``source, target, coef_mean`` (weight times sign), ``coef_abs, p`` (``pvalue`` or missing), ``-logp``.
+        """
+        return {name: to_celloracle(network) for name, network in self.items()}
+
+    @classmethod
+    def from_celloracle(cls, tables: Mapping[str, pd.DataFrame], *, on_bad: str = "raise") -> "NetworkSet":
+        """Make networks of ``links.links_dict`` or ``links.filtered_links``; weight is ``coef_abs``.
+
+        Parameters
+        ----------
+        tables
+            Group → table.
+        on_bad
+            As in `GeneNetwork.from_edges`.
+
+        Examples
+        --------
+        >>> table = pd.DataFrame({"source": ["A"], "target": ["B"], "coef_mean": [-0.5], "p": [0.01]})
+        >>> NetworkSet.from_celloracle({"T cell": table})["T cell"].edges.values.tolist()
+        [['A', 'B', 0.5, -1, 0.01]]
+        """
+        return cls(
+            GeneNetwork.from_edges(from_celloracle(table), name=name, on_bad=on_bad) for name, table in tables.items()
+        )
 
     def summary(self) -> pd.DataFrame:
         """Describe each group in one row; the columns are those of `GeneNetwork.summary`."""

@@ -38,22 +38,22 @@ def test_igraph_name_is_the_gene():
 
 
 def test_graphml_reads_back_in_networkx(signed, tmp_path):
-    path = signed.to_graphml(tmp_path / "net.graphml")
+    path = signed.write(tmp_path / "net.graphml")
     graph = nx.read_graphml(path)
     label = nx.get_node_attributes(graph, "name")
     found = {(label[s], label[t]): data["weight"] for s, t, data in graph.edges(data=True)}
     assert found == {("A", "B"): 0.9, ("A", "C"): 0.8, ("A", "D"): 0.7, ("B", "A"): 0.6}
     assert {label[node]: data["is_tf"] for node, data in graph.nodes(data=True)}["E"] is True
     with pytest.raises(FileExistsError):
-        signed.to_graphml(path)
-    signed.to_graphml(path, overwrite=True)
+        signed.write(path)
+    signed.write(path, overwrite=True)
 
 
 def test_graphml_escapes_and_refuses_what_xml_cannot_hold(build, tmp_path):
-    path = build([('<"&>', "é", 1.0)]).to_graphml(tmp_path / "odd.graphml")
+    path = build([('<"&>', "é", 1.0)]).write(tmp_path / "odd.graphml")
     assert set(nx.get_node_attributes(nx.read_graphml(path), "name").values()) == {'<"&>', "é"}
     with pytest.raises(ValueError, match="cannot be written as GraphML"):
-        build([("A\x01", "B", 1.0)]).to_graphml(tmp_path / "control.graphml")
+        build([("A\x01", "B", 1.0)]).write(tmp_path / "control.graphml")
     assert [file.name for file in tmp_path.iterdir()] == ["odd.graphml"]
 
 

@@ -107,7 +107,7 @@ def test_a_network_without_edges_answers_everything(tmp_path, n_genes):
     assert net.to_networkx().number_of_nodes() == net.to_igraph().vcount() == n_genes
     assert net.to_decoupler().columns.tolist() == ["source", "target", "weight"]
     assert net.to_regulons() == {}
-    assert net.to_graphml(tmp_path / "x.graphml").exists()
+    assert net.write(tmp_path / "x.graphml").exists()
     assert net.top(3).equals(net)
     assert net.threshold(0.0).equals(net)
     assert net.subset([]).genes.empty

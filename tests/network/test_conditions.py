@@ -1,0 +1,175 @@
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+
+import grnlab as gl
+from grnlab.network.blocks import infer_from_blocks
+from grnlab.network.conditions import random_blocks
+from grnlab.network.varp import network_from_varp, network_to_anndata
+
+
+@pytest.fixture(scope="module")
+def cells(make_cells):
+    adata = make_cells(n_each=30)
+    adata.obs["block"] = [f"{i % 6}" for i in range(60)]
+    adata.obs["condition"] = np.where(np.arange(60) % 2, "sick", "well")
+    adata.obs["donor"] = [f"donor{i % 6}" for i in range(60)]
+    return adata
+
+
+@pytest.fixture(scope="module")
+def quick():
+    return {"genes": 30, "regulators": "all", "top_k": 4, "min_fraction": 0.0}
+
+
+@pytest.mark.parametrize("context", ["expressed", "shared"])
+def test_blocks_give_the_network_of_their_cells(cells, human_model, context):
+    settings = {"regulators": "all", "top_k": 4}
+    names = gl.tl.attention(cells, human_model, genes=30).genes.index.tolist()
+    options = {"genes": names, "context": context, "min_cells": 1}
+    blocks = gl.tl.attention(cells, human_model, groupby="block", **options)
+    infer = infer_from_blocks(blocks, name="all", **settings)
+    for rows, chosen in (([0, 2, 3], cells.obs["block"].isin(["0", "2", "3"])), (range(6), np.ones(60, bool))):
+        apart = infer(np.array(rows))
+        whole = gl.tl.infer_networks(gl.tl.attention(cells[chosen], human_model, **options), **settings)["all"]
+        assert apart.genes.index.equals(whole.genes.index)
+        pd.testing.assert_frame_equal(
+            *(n.edges.sort_values(["target", "source"], ignore_index=True) for n in (apart, whole)), rtol=1e-4
+        )
+        for column in ("mean_counts", "fraction_expressed"):
+            np.testing.assert_allclose(apart.genes[column], whole.genes[column], rtol=1e-5)
+        assert apart.provenance["n_cells"] == len(rows) * 10
+
+
+@pytest.mark.filterwarnings("ignore:Observation names are not unique")
+def test_a_block_drawn_twice_counts_twice(cells, human_model):
+    blocks = gl.tl.attention(cells, human_model, groupby="block", genes=30, min_cells=1)
+    infer = infer_from_blocks(blocks, regulators="all")
+    twice = infer(np.array([0, 0, 1]))
+    assert twice.provenance["n_cells"] == 30
+    doubled = cells[
+        [*np.flatnonzero(cells.obs["block"] == "0").tolist() * 2, *np.flatnonzero(cells.obs["block"] == "1")]
+    ]
+    doubled = doubled.copy()
+    doubled.obs_names_make_unique()
+    names = blocks.genes.index.tolist()
+    whole = gl.tl.infer_networks(gl.tl.attention(doubled, human_model, genes=names), regulators="all")["all"]
+    pd.testing.assert_frame_equal(
+        *(n.edges.sort_values(["target", "source"], ignore_index=True) for n in (twice, whole)), rtol=1e-4
+    )
+    assert infer(np.array([0, 1])).provenance["n_cells"] == 20  # the sums of the blocks are not written to
+
+
+def test_conditions_that_do_not_differ(cells, human_model, quick):
+    found = gl.tl.compare_conditions(
+        cells, human_model, condition="condition", a="sick", b="well", n_blocks=5, n_permutations=9, **quick
+    )
+    assert (found.a.name, found.b.name, found.n_permutations) == ("sick", "well", 9)
+    assert found.a.provenance["n_cells"] == 30
+    assert found.edges["padj"].min() > 0.05
+    assert found.hubs("out_strength")["padj"].min() > 0.05
+    assert found.overlap["pvalue"] >= 0.1
+
+
+def test_conditions_that_differ(cells, human_model, quick):
+    # the two cell types express other genes, so that an untrained model attends elsewhere
+    found = gl.tl.compare_conditions(
+        *(cells, human_model), condition="cell_type", a="B cell", b="T cell", n_blocks=6, n_permutations=19,
+        null="pooled", **quick,
+    )  # fmt: skip
+    assert found.edges["padj"].min() <= 0.05
+    assert found.overlap["jaccard"] < found.overlap["jaccard_null"]
+    assert found.overlap["pvalue"] == pytest.approx(1 / 20)
+
+
+def test_donors_are_blocks(cells, human_model, quick, caplog):
+    options = {"condition": "condition", "a": "sick", "b": "well", "n_permutations": 25} | quick
+    found = gl.tl.compare_conditions(cells, human_model, units="donor", **options)
+    assert found.a.provenance["n_cells"] == 30
+    assert "only 20 ways" in caplog.text
+    with pytest.raises(ValueError, match="more than one condition"):
+        gl.tl.compare_conditions(cells, human_model, units="cell_type", **options)
+    with pytest.raises(ValueError, match="units='mouse' is not a column"):
+        gl.tl.compare_conditions(cells, human_model, units="mouse", **options)
+    with pytest.raises(ValueError, match=r"a='ill' is not in adata.obs\['condition'\]"):
+        gl.tl.compare_conditions(cells, human_model, **options | {"a": "ill"})
+    with pytest.raises(ValueError, match="n_blocks=50 must be from 2 to"):
+        gl.tl.compare_conditions(cells, human_model, n_blocks=50, **options)
+
+
+def test_strata(cells, human_model, quick):
+    found = gl.tl.compare_conditions(
+        *(cells, human_model), condition="condition", a="sick", b="well", strata="cell_type", n_blocks=3,
+        n_permutations=5, **quick,
+    )  # fmt: skip
+    assert found.a.provenance["n_cells"] == 30
+
+
+def test_bootstrap_networks(cells, human_model, quick):
+    nets = gl.tl.bootstrap_networks(
+        cells, human_model, groupby="cell_type", n_blocks=5, n_bootstraps=8, min_cells=10, **quick
+    )
+    assert list(nets) == ["B cell", "T cell"]
+    for net in nets.values():
+        assert net.edges["confidence"].between(0, 1).all()
+        assert 0 < net.edges["confidence"].mean() <= 1
+        assert net.provenance["n_cells"] == 30
+    by_donor = gl.tl.bootstrap_networks(cells, human_model, units="donor", n_bootstraps=3, **quick)
+    assert by_donor["all"].provenance["n_cells"] == 60
+
+
+def test_random_blocks_are_alike():
+    group = np.repeat([0, 1, 2], [40, 90, 21])
+    block = random_blocks(group, 4, seed=0)
+    sizes = np.bincount(block)
+    assert sizes.min() >= 5
+    assert sizes.max() <= 6
+    assert all(len(set(group[block == number])) == 1 for number in range(len(sizes)))
+    assert (block == random_blocks(group, 4, seed=0)).all()
+
+
+def test_signs_from_counts(cells, human_model):
+    nets = gl.tl.infer_networks(gl.tl.attention(cells, human_model, groupby="cell_type", genes=30), regulators="all")
+    signed = gl.tl.sign_edges(cells, nets, groupby="cell_type", alpha=1)
+    net = signed["T cell"]
+    assert set(net.edges["sign"]) == {-1, 1}
+    rows = (cells.obs["cell_type"] == "T cell").to_numpy()
+    x = cells.X.toarray()[rows]
+    x = pd.DataFrame(np.log1p(x / x.sum(1, keepdims=True) * 1e4), columns=cells.var_names)
+    edge = net.edges.iloc[0]
+    assert edge["correlation"] == pytest.approx(x[edge["source"]].corr(x[edge["target"]], method="spearman"), abs=1e-5)
+    assert {name[-3:] for name in net.to_regulons()} == {"(+)", "(-)"}
+    with pytest.raises(ValueError, match="no cell of the group"):
+        gl.tl.sign_edges(cells, nets, groupby="donor")
+
+
+def test_stored_networks_come_back(cells, human_model):
+    nets = gl.tl.infer_networks(gl.tl.attention(cells, human_model, groupby="cell_type", genes=30), regulators="all")
+    adata = cells.copy()
+    gl.tl.store_networks(adata, nets)
+    back = gl.tl.stored_networks(adata)
+    assert list(back) == list(nets)
+    for name, net in nets.items():
+        assert back[name].edges.equals(net.edges)
+        assert len(back[name].genes) == adata.n_vars
+    with pytest.raises(ValueError, match=r"no 'GRN' and no 'grn_<group>'"):
+        gl.tl.stored_networks(cells)
+
+
+def test_grnndata_layout(blood, tmp_path):
+    import anndata as ad
+
+    adata = network_to_anndata(blood)
+    adata.write_h5ad(tmp_path / "net.h5ad")
+    adata = ad.read_h5ad(tmp_path / "net.h5ad")
+    assert sp.issparse(adata.varp["GRN"])
+    back = network_from_varp(adata, name="blood")
+    assert back.edges.equals(blood.edges)
+    assert back.genes.index.equals(blood.genes.index)
+    assert adata.var["is_tf"].tolist() == blood.genes["is_tf"].tolist()
+    with pytest.raises(ValueError, match=r"adata.varp has no 'grn'"):
+        network_from_varp(adata, "grn")
+    bad = ad.AnnData(np.ones((1, 2)), varp={"GRN": np.array([[0, np.nan], [0, 0]])})
+    with pytest.raises(ValueError, match="not finite"):
+        network_from_varp(bad)
