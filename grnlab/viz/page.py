@@ -1,19 +1,15 @@
 """The interactive page: one HTML file that needs nothing but a browser."""
 
-import base64
-import hashlib
-import json
 from collections.abc import Mapping
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from grnlab._files import atomic_file
-from grnlab._optional import require
 from grnlab._version import __version__
 from grnlab.network import GeneNetwork, NetworkSet
+from grnlab.viz.html import asset, fill_template, safe_json, script_policy, trusted
 from grnlab.viz.payload import group_payload, jsonable
 
 # Okabe and Ito's colours for every kind of colour vision, then three of Paul Tol's; further communities are grey.
@@ -85,15 +81,21 @@ def write_page(
     ...     write_page(GeneNetwork(edges, genes, name="monocyte"), folder + "/net.html").name
     'net.html'
     """
-    path = Path(path)
-    if path.suffix.lower() not in {".html", ".htm"}:
-        msg = f"path must end in .html, so that a browser shows it; got {str(path)!r}. Try {path.name + '.html'!r}."
-        raise ValueError(msg)
+    path = check_path(path)
     with atomic_file(path, overwrite=overwrite) as temporary:
         html = render_page(
             networks, enrichment=enrichment, max_edges=max_edges, max_nodes=max_nodes, seed=seed, title=title
         )
         temporary.write_bytes(html.encode("utf-8", errors="replace"))
+    return path
+
+
+def check_path(path: str | Path) -> Path:
+    """Refuse a path that a browser would not show as a page."""
+    path = Path(path)
+    if path.suffix.lower() not in {".html", ".htm"}:
+        msg = f"path must end in .html, so that a browser shows it; got {str(path)!r}. Try {path.name + '.html'!r}."
+        raise ValueError(msg)
     return path
 
 
@@ -135,7 +137,7 @@ def render_page(
         "groups": [_overview(group, network) for group, network in zip(groups, listed, strict=True)],
         "version": __version__,
     }
-    return _fill(title=title, meta=_json(meta), groups=[_json(group) for group in groups])
+    return _fill(title=title, meta=safe_json(meta), groups=[safe_json(group) for group in groups])
 
 
 def _overview(group: dict[str, Any], network: GeneNetwork) -> dict[str, Any]:
@@ -178,39 +180,14 @@ def _title(groups: list[dict[str, Any]]) -> str:
     return f"Gene network: {groups[0]['name']}" if len(groups) == 1 else f"Gene networks of {len(groups)} cell types"
 
 
-def _json(value: Any) -> str:
-    r"""JSON that is safe inside a script element: no character is left that HTML or old JavaScript reads.
-
-    Examples
-    --------
-    >>> _json("</script>")
-    '"\\u003c/script\\u003e"'
-    """
-    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
 def _fill(*, title: str, meta: str, groups: list[str]) -> str:
-    jinja2 = require("jinja2", install="jinja2", purpose="to fill the page")
-    markup = require("markupsafe", install="markupsafe", purpose="to fill the page").Markup
-    assets = files("grnlab.viz") / "assets"
-    script = "(() => {\n'use strict';\n" + "\n".join((assets / name).read_text("utf-8") for name in _SCRIPTS) + "})();"
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
-    template = environment.from_string((assets / "page.html.jinja").read_text("utf-8"))
-    return template.render(
+    script = "(() => {\n'use strict';\n" + "\n".join(asset(name) for name in _SCRIPTS) + "})();"
+    return fill_template(
+        "page.html.jinja",
         title=title,
-        style=markup((assets / "page.css").read_text("utf-8")),
+        style=trusted(asset("page.css")),
         policy=script_policy(script),
-        script=markup(script),
-        meta=markup(meta),
-        groups=[markup(group) for group in groups],
-        version=__version__,
+        script=trusted(script),
+        meta=trusted(meta),
+        groups=[trusted(group) for group in groups],
     )
-
-
-def script_policy(*scripts: str) -> str:
-    """Content security policy: exactly these scripts run, and nothing is ever fetched."""
-    hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
-    allowed = " ".join(f"'sha256-{value}'" for value in hashes)
-    closed = "base-uri 'none'; form-action 'none'"
-    return f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data:; {closed}"

@@ -40,8 +40,7 @@ function makeSearch({ group, choose }) {
     input.removeAttribute('aria-activedescendant');
   }
 
-  function submit(event) {
-    event.preventDefault();
+  function submit() {
     const { value } = input;
     if (!value.trim()) return;
     if (marked >= 0) { take(found[marked]); return; }
@@ -55,7 +54,9 @@ function makeSearch({ group, choose }) {
 
   input.addEventListener('input', suggest);
   input.addEventListener('blur', close);
+  // no <form>: the frame of a notebook forbids sending one, and with it the event
   input.addEventListener('keydown', (event) => {
+    if (event.key === 'Enter') { event.preventDefault(); submit(); return; }
     if (event.key === 'Escape' && !list.hidden) { close(); event.stopPropagation(); event.preventDefault(); return; }
     if (event.key !== 'ArrowDown' && event.key !== 'ArrowUp') return;
     event.preventDefault();
@@ -64,5 +65,4 @@ function makeSearch({ group, choose }) {
     const step = event.key === 'ArrowDown' ? 1 : -1;
     mark(marked < 0 ? (step > 0 ? 0 : found.length - 1) : (marked + step + found.length) % found.length);
   });
-  element('search').addEventListener('submit', submit);
 }
