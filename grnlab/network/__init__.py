@@ -4,8 +4,8 @@ from grnlab.network.combine import combine
 from grnlab.network.communities import Communities
 from grnlab.network.compare import NetworkComparison
 from grnlab.network.differential import DifferentialNetworks, permutation_test
-from grnlab.network.enrichment import bundled_gene_sets, read_gmt
 from grnlab.network.formats import read_network
+from grnlab.network.gene_sets import bundled_gene_sets, fetch_gene_sets, read_gmt
 from grnlab.network.modules import joint_communities, match_communities, nested_communities, resolution_sweep
 from grnlab.network.network import GeneNetwork
 from grnlab.network.networks import NetworkSet
@@ -21,6 +21,7 @@ __all__ = [
     "bootstrap",
     "bundled_gene_sets",
     "combine",
+    "fetch_gene_sets",
     "joint_communities",
     "match_communities",
     "nested_communities",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from grnlab.network.enrichment import read_gmt
+from grnlab.network.gene_sets import read_gmt
 from grnlab.network.varp import network_from_varp, network_to_anndata
 
 if TYPE_CHECKING:
@@ -48,8 +48,7 @@ def tidy_columns(table: pd.DataFrame, *, where: str) -> pd.DataFrame:
 def read_table(path: Path) -> pd.DataFrame:
     """Read a delimited table: tabs if the header has one, else commas; gene names stay text, such as ``NA``."""
     try:
-        opened = gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
-        with opened as file:
+        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
             separator = "\t" if b"\t" in file.readline() else ","
         text = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, OSError, EOFError) as error:

@@ -2,12 +2,12 @@
 
 import logging
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+from grnlab.network.gene_sets import GeneSets, gene_names, libraries
 from grnlab.network.statistics import benjamini_hochberg
 from grnlab.network.tables import check_known
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_RESOURCES = Path(__file__).parent / "resources"
 _SMALLEST_COMMUNITY = 5
 _COLUMNS = {
     "group": object,
@@ -31,64 +30,6 @@ _COLUMNS = {
     "padj": np.float64,
     "genes": object,
 }
-
-GeneSets = str | Path | Mapping[str, Iterable[str]]
-
-
-def bundled_gene_sets() -> dict[str, Path]:
-    """Name → GMT file of the gene sets that ship with grnlab: well-known human markers, curated by hand.
-
-    Examples
-    --------
-    >>> sorted(bundled_gene_sets())
-    ['blood_cell_markers', 'programmes']
-    """
-    return {path.stem: path for path in sorted(_RESOURCES.glob("*.gmt"))}
-
-
-def read_gmt(path: str | Path) -> dict[str, list[str]]:
-    """Read a GMT file: per line a set name, a description, and its genes, separated by tabs.
-
-    Windows line ends, a byte order mark, blank lines, empty fields and repeated genes are accepted.
-
-    Raises
-    ------
-    FileNotFoundError
-        When there is no such file.
-    ValueError
-        Naming file and line: no tabs, no name, no genes, a set name used twice, text that is not UTF-8, an empty file.
-
-    Examples
-    --------
-    >>> read_gmt(bundled_gene_sets()["blood_cell_markers"])["B cell"][:2]
-    ['MS4A1', 'CD79A']
-    """
-    path = Path(path)
-    if not path.is_file():
-        msg = f"There is no GMT file {path}. Bundled sets: {', '.join(bundled_gene_sets())}."
-        raise FileNotFoundError(msg)
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        msg = f"{path} is not UTF-8 text ({error.reason} at byte {error.start}); a GMT file is plain text with tabs."
-        raise ValueError(msg) from error
-    sets: dict[str, list[str]] = {}
-    for number, line in enumerate(text.replace("\r\n", "\n").replace("\r", "\n").split("\n"), start=1):
-        if not line.strip():
-            continue
-        name, *rest = (field.strip() for field in line.split("\t"))
-        genes = list(dict.fromkeys(field for field in rest[1:] if field))
-        if not name or not genes:
-            msg = f"{path}, line {number}: expected 'name<tab>description<tab>gene<tab>gene...', got {line[:60]!r}."
-            raise ValueError(msg)
-        if name in sets:
-            msg = f"{path}, line {number}: the set name {name!r} occurs a second time; names must be unique."
-            raise ValueError(msg)
-        sets[name] = genes
-    if not sets:
-        msg = f"{path} holds no gene set; expected lines of 'name<tab>description<tab>gene<tab>gene...'."
-        raise ValueError(msg)
-    return sets
 
 
 def enrich(
@@ -127,14 +68,13 @@ def enrich(
         When a gene is not in the background (with the nearest names), the background or a set is malformed, or no set
         has a gene in the background (as when symbols meet Ensembl ids).
     """
-    universe = network.genes.index if background is None else _names(background, argument="background")
+    universe = network.genes.index if background is None else gene_names(background, argument="background")
     groups = _groups(network, genes)
     where = f"the gene table of {network.name!r}" if background is None else "background"
     for label, members in groups.items():
         groups[label] = check_known(members, universe, argument=f"genes[{label!r}]", where=where)
     lists = {label: members for label, members in groups.items() if members}
-    libraries = _libraries(gene_sets)
-    cut = _cut(libraries, universe) if lists else {}
+    cut = cut_sets(libraries(gene_sets), universe) if lists else {}
     tables = [
         _test(label, members, library, sets, universe)
         for label, members in lists.items()
@@ -157,40 +97,12 @@ def _groups(
         found = network.communities().as_dict()
         return {label: members for label, members in found.items() if len(members) >= _SMALLEST_COMMUNITY}
     if isinstance(genes, Mapping):
-        return {label: list(_names(members, argument=f"genes[{label!r}]")) for label, members in genes.items()}
-    return {"genes": list(_names(genes, argument="genes"))}
+        return {label: list(gene_names(members, argument=f"genes[{label!r}]")) for label, members in genes.items()}
+    return {"genes": list(gene_names(genes, argument="genes"))}
 
 
-def _names(genes: Iterable[str], *, argument: str) -> pd.Index:
-    if isinstance(genes, str):
-        msg = f"{argument} must be a list of gene names, got the text {genes!r}; write [{genes!r}]."
-        raise ValueError(msg)
-    names = list(dict.fromkeys(genes))
-    wrong = [name for name in names if not isinstance(name, str)]
-    if wrong:
-        msg = f"{argument} must hold gene names (str), got {wrong[0]!r} ({type(wrong[0]).__name__})."
-        raise ValueError(msg)
-    return pd.Index(names, dtype=object)
-
-
-def _libraries(gene_sets: GeneSets | None) -> dict[str, dict[str, list[str]]]:
-    bundled = bundled_gene_sets()
-    if gene_sets is None:
-        return {name: read_gmt(path) for name, path in bundled.items()}
-    if isinstance(gene_sets, Mapping):
-        sets = {name: list(_names(genes, argument=f"gene_sets[{name!r}]")) for name, genes in gene_sets.items()}
-        if not sets:
-            msg = "gene_sets is an empty mapping; give set name → genes, a GMT file, or None for the bundled sets."
-            raise ValueError(msg)
-        return {"gene_sets": sets}
-    if not isinstance(gene_sets, str | Path):
-        msg = f"gene_sets must be a GMT path, a bundled name or a mapping, got {type(gene_sets).__name__}."
-        raise ValueError(msg)
-    path = bundled.get(str(gene_sets), Path(gene_sets))
-    return {path.stem: read_gmt(path)}
-
-
-def _cut(libraries: dict[str, dict[str, list[str]]], universe: pd.Index) -> dict[str, dict[str, list[str]]]:
+def cut_sets(libraries: dict[str, dict[str, list[str]]], universe: pd.Index) -> dict[str, dict[str, list[str]]]:
+    """Cut the sets to the genes of the background; refuses when nothing is left."""
     known = set(universe)
     cut = {
         library: {term: kept for term, genes in sets.items() if (kept := [gene for gene in genes if gene in known])}

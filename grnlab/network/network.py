@@ -14,6 +14,8 @@ from grnlab.network.communities import Communities
 from grnlab.network.communities import communities as _communities
 from grnlab.network.filters import Filters
 from grnlab.network.formats import write_network
+from grnlab.network.gene_sets import GeneSets
+from grnlab.network.ranked import prerank
 from grnlab.network.tidy import genes_of, tidy_edges
 
 
@@ -118,12 +120,24 @@ class GeneNetwork(Filters):
     def enrich(
         self,
         genes: Iterable[str] | Mapping[str | int, Iterable[str]] | None = None,
-        gene_sets: enrichment.GeneSets | None = None,
+        gene_sets: GeneSets | None = None,
         *,
         background: Iterable[str] | None = None,
     ) -> pd.DataFrame:
         """Test lists of genes, or the communities, for gene sets; see `grnlab.network.enrichment.enrich`."""
         return enrichment.enrich(self, genes, gene_sets, background=background)
+
+    def prerank(
+        self,
+        gene_sets: GeneSets | None = None,
+        *,
+        by: str = "pagerank",
+        min_size: int = 5,
+        max_size: int = 500,
+        seed: int = 0,
+    ) -> pd.DataFrame:
+        """Test whether gene sets sit among the hubs; see `grnlab.network.ranked.prerank`."""
+        return prerank(self, gene_sets, by=by, min_size=min_size, max_size=max_size, seed=seed)
 
     def regulators(self, gene: str, *, n: int | None = None) -> pd.DataFrame:
         """List the edges into `gene`, strongest first; empty when it has none.
