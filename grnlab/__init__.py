@@ -17,15 +17,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from grnlab import datasets, io, pl, pp, tl
     from grnlab.backbones import load_model
-    from grnlab.heads import HeadSet
+    from grnlab.evaluate import GoldStandard
+    from grnlab.heads import HeadSet, SelectionConfig
     from grnlab.network import GeneNetwork, NetworkSet, read_network
 
 from grnlab._version import __version__
 
 __all__ = [
     "GeneNetwork",
+    "GoldStandard",
     "HeadSet",
     "NetworkSet",
+    "SelectionConfig",
     "__version__",
     "datasets",
     "io",
@@ -41,6 +44,8 @@ logging.getLogger(__name__).addHandler(logging.NullHandler())
 _HOMES = {
     "load_model": "grnlab.backbones",
     "HeadSet": "grnlab.heads",
+    "SelectionConfig": "grnlab.heads",
+    "GoldStandard": "grnlab.evaluate",
     "GeneNetwork": "grnlab.network",
     "NetworkSet": "grnlab.network",
     "read_network": "grnlab.network",

@@ -5,8 +5,9 @@ from pathlib import Path
 import anndata as ad
 
 from grnlab.data.counts import counts_of
+from grnlab.evaluate import fetch_gold, read_gold
 
-__all__ = ["read"]
+__all__ = ["fetch_gold", "read", "read_gold"]
 
 
 def read(path: str | Path, *, layer: str | None = None) -> ad.AnnData:

@@ -17,7 +17,7 @@ from grnlab.backbones.base import Backbone
 from grnlab.data.counts import counts_of
 from grnlab.data.select import select_genes
 from grnlab.genes import Alignment, GeneVocab, align
-from grnlab.heads import HeadSet
+from grnlab.heads import HeadSet, select_heads
 from grnlab.network.conditions import BLOCK, bootstrap_blocks, compare_blocks
 from grnlab.network.differential import DifferentialNetworks
 from grnlab.network.infer import infer_networks
@@ -30,6 +30,7 @@ __all__ = [
     "bootstrap_networks",
     "compare_conditions",
     "infer_networks",
+    "select_heads",
     "sign_edges",
     "store_networks",
     "stored_networks",

@@ -151,6 +151,12 @@ def _find(name: str, vocab: GeneVocab) -> tuple[int | None, str, bool]:
     return None, "", False
 
 
+def find_gene(name: str, vocab: GeneVocab) -> str | None:
+    """Symbol of a gene by its symbol, Ensembl id (any version) or alias; None when the vocabulary does not know it."""
+    token, _, _ = _find(name, vocab)
+    return None if token is None else str(vocab.symbols[token])
+
+
 def _refuse_duplicates(names: list[str]) -> None:
     seen: set[str] = set()
     twice = [name for name in names if name in seen or seen.add(name)]  # type: ignore[func-returns-value]

@@ -15,13 +15,14 @@ Shape suffixes: H heads, N genes, D head dimension, E positive pairs, F folds.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.linalg
 import scipy.optimize
 import torch
 from grnlab_kernels.checks import check_queries_keys
-from grnlab_kernels.pairs import gather_pairs, head_gram
+from grnlab_kernels.pairs import Gram, gather_pairs, head_gram
 from torch import Tensor
 
 _CHUNK_PAIRS = 65_536  # positive pairs whose features are in memory at once
@@ -69,6 +70,7 @@ class RidgeProblem:
         *,
         positive: bool = True,
         folds: Iterable[int] | None = None,
+        penalty: str = "l2",
     ) -> Tensor:
         """Coefficients as ``sklearn.linear_model.RidgeClassifier(fit_intercept=False, ...)`` finds them on all pairs.
 
@@ -85,6 +87,9 @@ class RidgeProblem:
             L-BFGS stops at its tolerance. Otherwise of any sign.
         folds
             Folds to fit on; all by default.
+        penalty
+            ``"l2"``, or ``"l1"``: scikit-learn's Lasso with `alpha` as a share of the smallest penalty that selects no
+            head, between 0 and 1; coefficients of at least 0.
 
         Returns
         -------
@@ -98,8 +103,13 @@ class RidgeProblem:
             When an argument does not fit, the folds hold pairs of one class only, or, with ``alpha=0``, heads depend
             on one another.
         """
-        if not (np.isfinite(alpha) and alpha >= 0):
-            msg = f"alpha={alpha} must be a finite number of at least 0."
+        if penalty not in ("l1", "l2"):
+            msg = f"penalty={penalty!r} is unknown; choose 'l2' or 'l1'."
+            raise ValueError(msg)
+        if not (np.isfinite(alpha) and alpha >= 0) or (penalty == "l1" and not (0 < alpha < 1 and positive)):
+            msg = (
+                f"alpha={alpha} must be a finite number of at least 0; for 'l1' a share between 0 and 1, and positive."
+            )
             raise ValueError(msg)
         chosen = self._chosen(folds)
         n_pairs, n_positives = int(self.n_pairs_F[chosen].sum()), int(self.n_positives_F[chosen].sum())
@@ -115,8 +125,24 @@ class RidgeProblem:
         if positive and not (target_H > 0).any():
             raise EmptySelectionError(_why_empty(class_weight, n_pairs, n_positives, sums_H, positive_sums_H))
         gram_HH, positive_gram_HH = (x[chosen].sum(0).numpy() for x in (self.gram_FHH, self.positive_gram_FHH))
-        normal_HH = other * gram_HH + (true - other) * positive_gram_HH + alpha * np.eye(len(target_H))
-        return torch.from_numpy(_solve(normal_HH, target_H, positive=positive))
+        normal_HH = other * gram_HH + (true - other) * positive_gram_HH
+        if penalty == "l1":
+            return torch.from_numpy(_lasso(normal_HH, target_H, alpha))
+        return torch.from_numpy(_solve(normal_HH + alpha * np.eye(len(target_H)), target_H, positive=positive))
+
+    def scaled(self, factor: float) -> "RidgeProblem":
+        """Problem of features times `factor`: with the number of genes, 1 is what an indifferent gene gives."""
+        grams = (self.gram_FHH * factor**2, self.sum_FH * factor, self.n_pairs_F)
+        return RidgeProblem(
+            *grams, self.positive_gram_FHH * factor**2, self.positive_sum_FH * factor, self.n_positives_F
+        )
+
+    @staticmethod
+    def join(problems: Iterable["RidgeProblem"]) -> "RidgeProblem":
+        """One problem with the folds of all, in order."""
+        names = ("gram_FHH", "sum_FH", "n_pairs_F", "positive_gram_FHH", "positive_sum_FH", "n_positives_F")
+        problems = list(problems)
+        return RidgeProblem(*(torch.cat([getattr(problem, name) for problem in problems]) for name in names))
 
     def _chosen(self, folds: Iterable[int] | None) -> list[int]:
         n_folds = len(self.n_pairs_F)
@@ -139,6 +165,7 @@ def ridge_problem(
     query: Tensor | None = None,
     key: Tensor | None = None,
     fold: Tensor | None = None,
+    query_fold: Tensor | None = None,
     lse_HN: Tensor | None = None,
     backend: str = "auto",
 ) -> RidgeProblem:
@@ -156,6 +183,9 @@ def ridge_problem(
         Genes whose pairs, but for a gene with itself, are the candidates, each once; all by default.
     fold
         Fold of each gene of `key`, int64 from 0, so that a regulator's pairs are fitted or held out together.
+    query_fold
+        Fold of each gene of `query`, so that a target's are. The pairs of query fold a and key fold b make fold
+        ``a · K + b`` of the problem, K the number of key folds.
 
     Raises
     ------
@@ -166,17 +196,38 @@ def ridge_problem(
     n_genes, device = q_HND.shape[1], q_HND.device
     query_E, key_E = query_E.to(device), key_E.to(device)
     _check_positives(query_E, key_E, n_genes, query, key)
-    gram = head_gram(q_HND, k_HND, scale=scale, query=query, key=key, fold=fold, lse_HN=lse_HN, backend=backend)
-    fold_N = torch.zeros(n_genes, dtype=torch.int64, device=device)
-    if fold is not None:
-        fold_N[slice(None) if key is None else key.to(device)] = fold.to(device)
+    every = torch.arange(n_genes, device=device)
+    query, key = (every if genes is None else genes.to(device) for genes in (query, key))
+    fold = torch.zeros_like(key) if fold is None else fold.to(device)
+    query_fold = torch.zeros_like(query) if query_fold is None else query_fold.to(device)
+    options: dict[str, Any] = {"scale": scale, "backend": backend}
+    rows = []
+    for number in range(int(query_fold.max()) + 1):
+        chosen = query[query_fold == number]
+        gram = head_gram(q_HND, k_HND, query=chosen, key=key, fold=fold, lse_HN=lse_HN, **options)
+        inside = torch.isin(query_E, chosen)
+        rows.append(_add_positives(q_HND, k_HND, query_E[inside], key_E[inside], key, fold, gram, options))
+    return RidgeProblem.join(rows)
+
+
+def _add_positives(  # noqa: PLR0917
+    q_HND: Tensor,
+    k_HND: Tensor,
+    query_E: Tensor,
+    key_E: Tensor,
+    key: Tensor,
+    fold: Tensor,
+    gram: Gram,
+    options: dict[str, Any],
+) -> RidgeProblem:
+    """Problem of the query genes of a Gram, fold by fold of the key genes."""
+    fold_N = torch.zeros(q_HND.shape[1], dtype=torch.int64, device=key.device)
+    fold_N[key] = fold
     fold_E = fold_N[key_E]
     positive_gram_FHH, positive_sum_FH = torch.zeros_like(gram.gram_FHH), torch.zeros_like(gram.sum_FH)
     for number in fold_E.unique().tolist():
         for places in (fold_E == number).nonzero().ravel().split(_CHUNK_PAIRS):
-            x_EH = gather_pairs(
-                q_HND, k_HND, query_E[places], key_E[places], scale=scale, lse_HN=gram.lse_HN, backend=backend
-            ).double()
+            x_EH = gather_pairs(q_HND, k_HND, query_E[places], key_E[places], lse_HN=gram.lse_HN, **options).double()
             positive_gram_FHH[number] += x_EH.T @ x_EH
             positive_sum_FH[number] += x_EH.sum(0)
     n_positives_F = torch.bincount(fold_E, minlength=len(gram.sum_FH))
@@ -211,6 +262,20 @@ def _solve(normal_HH: np.ndarray, target_H: np.ndarray, *, positive: bool) -> np
     if not positive:
         return scipy.linalg.solve_triangular(upper_HH, half_H)
     return scipy.optimize.nnls(upper_HH, half_H, maxiter=30 * len(target_H))[0]
+
+
+def _lasso(normal_HH: np.ndarray, target_H: np.ndarray, share: float) -> np.ndarray:
+    """Non-negative coefficients that minimise ``cᵀ A c − 2 bᵀ c + share · 2 max(b) · Σ c``."""
+    from sklearn.linear_model import Lasso
+
+    # any X and y with XᵀX = A and Xᵀy = b have the same minimum; heads that depend on one another are let be
+    values, vectors = np.linalg.eigh(normal_HH)
+    known = values > values[-1] * 1e-12
+    root = np.sqrt(values[known])
+    x_KH, y_K = root[:, None] * vectors[:, known].T, (vectors[:, known].T @ target_H) / root
+    unit = float(target_H.max())  # in these units the smallest penalty that selects nothing is 2
+    model = Lasso(alpha=share * unit / len(x_KH), positive=True, fit_intercept=False, tol=1e-10, max_iter=100_000)
+    return model.fit(x_KH, y_K).coef_
 
 
 def _why_empty(

@@ -1,0 +1,143 @@
+"""Gold standards from files and from online resources."""
+
+import gzip
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from grnlab._optional import require
+from grnlab.evaluate.gold import GoldStandard
+
+_ONLINE = ("collectri", "dorothea")
+
+
+def read_gold(
+    path: str | Path,
+    *,
+    name: str | None = None,
+    source: str | None = None,
+    target: str | None = None,
+    sign: str | None = None,
+    keep: Mapping[str, Any] | None = None,
+) -> GoldStandard:
+    """Read a gold standard from a file, by its suffix (``.gz`` may follow).
+
+    ========== =========================================================================================
+    suffix     content
+    ========== =========================================================================================
+    csv, tsv,  one edge per row; the separator is found. Without known column names, a table of two or
+    txt        three columns is taken as source, target and sign without a header
+    parquet    the same; needs pyarrow
+    gmt        a set per regulator: name, description, targets
+    json       regulator → list of targets; of a name of several words (``"GATA1 K562"``, as in Enrichr's
+               libraries of ENCODE) the first is the regulator
+    ========== =========================================================================================
+
+    Parameters
+    ----------
+    path
+        The file.
+    name
+        Name of the gold standard; that of the file by default.
+    source, target, sign, keep
+        As in :meth:`GoldStandard.from_frame`; tables only.
+
+    Raises
+    ------
+    FileNotFoundError
+        When there is no such file.
+    ValueError
+        When the suffix is unknown, columns are not there, or no edge is left.
+    """
+    path = Path(path)
+    if not path.is_file():
+        msg = f"there is no file {path}."
+        raise FileNotFoundError(msg)
+    suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() != ".gz"]
+    kind = suffixes[-1] if suffixes else ""
+    name = name or path.name.split(".")[0]
+    options: dict[str, Any] = {"source": source, "target": target, "sign": sign, "keep": keep}
+    if kind in {".gmt", ".json"}:
+        if given := [key for key, value in options.items() if value is not None]:
+            msg = f"{given[0]} is for tables; {path.name} holds sets of targets."
+            raise ValueError(msg)
+        sets = _gmt(path) if kind == ".gmt" else _json(path)
+        pairs = [(regulator, target) for regulator, targets in sets for target in targets]
+        return GoldStandard.from_frame(pd.DataFrame(pairs, columns=["source", "target"]), name=name)
+    if kind == ".parquet":
+        require("pyarrow", install="pyarrow", purpose="to read parquet files")
+        frame = pd.read_parquet(path)
+    elif kind in {".csv", ".tsv", ".txt"}:
+        frame = _table(path, named=bool(source or target))
+    else:
+        msg = f"{path.name} has an unknown suffix; expected csv, tsv, txt, parquet, gmt or json, or those with .gz."
+        raise ValueError(msg)
+    return GoldStandard.from_frame(frame, name=name, **options)
+
+
+def fetch_gold(resource: str, *, organism: str = "human", keep: Mapping[str, Any] | None = None) -> GoldStandard:
+    """Fetch CollecTRI or DoRothEA through decoupler, which asks OmniPath's server: the only call here that goes online.
+
+    Parameters
+    ----------
+    resource
+        ``"collectri"`` or ``"dorothea"``.
+    organism, keep
+        Of decoupler, and as in :meth:`GoldStandard.from_frame`.
+
+    Raises
+    ------
+    ImportError
+        When decoupler is not installed.
+    ValueError
+        For an unknown resource.
+    """
+    if resource not in _ONLINE:
+        msg = f"resource={resource!r} is unknown; choose among {', '.join(_ONLINE)}, or read a file with read_gold."
+        raise ValueError(msg)
+    decoupler = require("decoupler", install="decoupler>=2.0", purpose="to fetch gold standards")
+    frame = getattr(decoupler.op, resource)(organism=organism)
+    sign = "weight" if "weight" in frame else None
+    return GoldStandard.from_frame(frame, name=resource, sign=sign, keep=keep)
+
+
+def _table(path: Path, *, named: bool) -> pd.DataFrame:
+    separator = "," if ".csv" in path.suffixes else "\t" if ".tsv" in path.suffixes else None
+    engine = "python" if separator is None else "c"
+    options: dict[str, Any] = {"sep": separator, "engine": engine, "keep_default_na": False, "na_values": [""]}
+    frame = pd.read_csv(path, **options)
+    if named or len(frame.columns) > 3:
+        return frame
+    known = {str(column).lower() for column in frame.columns}
+    if known & {"source", "tf", "regulator", "gene1", "target", "gene2", "from", "to"}:
+        return frame
+    frame = pd.read_csv(path, header=None, **options)
+    return frame.set_axis(["source", "target", "sign"][: len(frame.columns)], axis=1)
+
+
+def _gmt(path: Path) -> list[tuple[str, list[str]]]:
+    lines = [line.rstrip("\r\n").split("\t") for line in _text(path).splitlines() if line.strip()]
+    if short := [number for number, line in enumerate(lines, 1) if len(line) < 3]:
+        msg = f"line {short[0]} of {path.name} is no gene set: name, description and genes, separated by tabs."
+        raise ValueError(msg)
+    return [(line[0].split()[0], [gene for gene in line[2:] if gene]) for line in lines]
+
+
+def _json(path: Path) -> list[tuple[str, list[str]]]:
+    try:
+        content = json.loads(_text(path))
+    except json.JSONDecodeError as error:
+        msg = f"{path.name} is not JSON: {error}."
+        raise ValueError(msg) from error
+    if not isinstance(content, dict) or not all(isinstance(targets, list) for targets in content.values()):
+        msg = f"{path.name} must hold an object of lists, regulator → targets."
+        raise ValueError(msg)
+    return [(regulator.split()[0], targets) for regulator, targets in content.items()]
+
+
+def _text(path: Path) -> str:
+    content = path.read_bytes()
+    return (gzip.decompress(content) if path.suffix.lower() == ".gz" else content).decode("utf-8-sig")
