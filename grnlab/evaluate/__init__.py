@@ -4,6 +4,7 @@ from grnlab.evaluate.baselines import BASELINES, mean_expression, pearson, ridge
 from grnlab.evaluate.gold import GoldStandard
 from grnlab.evaluate.gold_files import fetch_gold, read_gold
 from grnlab.evaluate.metrics import Score, score_edges
+from grnlab.evaluate.uncertainty import bootstrap_score, degree_null, score_regulators, score_universe
 from grnlab.evaluate.universe import Universe, candidate_universe
 
 __all__ = [
@@ -11,11 +12,15 @@ __all__ = [
     "GoldStandard",
     "Score",
     "Universe",
+    "bootstrap_score",
     "candidate_universe",
+    "degree_null",
     "fetch_gold",
     "mean_expression",
     "pearson",
     "read_gold",
     "ridge_partial_correlation",
     "score_edges",
+    "score_regulators",
+    "score_universe",
 ]

@@ -15,8 +15,14 @@ class Score:
         Average precision, ties averaged as scikit-learn does.
     auprc_ratio
         Divided by the base rate: 1 is chance.
+    auprc_trapezoid
+        Area under the precision-recall curve with straight lines between its points, as some benchmarks report it:
+        larger than `auprc`, and 0.5 + half the base rate for a constant score, so no ratio of it is given.
     epr
         Early precision ratio: expected precision among the top K, K the number of true edges, over the base rate.
+    epr_odds
+        The odds ratio that scPRINT's benchmark calls EPR: of being true among the top K against below. With the
+        expected number of true edges among the top K; infinite when all of them are true.
     auroc
         Area under the ROC curve.
     n_candidates, n_true
@@ -25,7 +31,9 @@ class Score:
 
     auprc: float
     auprc_ratio: float
+    auprc_trapezoid: float
     epr: float
+    epr_odds: float
     auroc: float
     n_candidates: int
     n_true: int
@@ -56,7 +64,7 @@ def score_edges(truth: np.ndarray, score: np.ndarray) -> Score:
     >>> score_edges(np.array([True, False, False, True]), np.array([4.0, 3.0, 1.0, 2.0])).epr
     1.0
     """
-    from sklearn.metrics import average_precision_score, roc_auc_score
+    from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_auc_score
 
     truth, score = np.asarray(truth, dtype=bool).ravel(), np.asarray(score, dtype=float).ravel()
     if truth.shape != score.shape:
@@ -72,14 +80,26 @@ def score_edges(truth: np.ndarray, score: np.ndarray) -> Score:
     score = np.unique(score, return_inverse=True)[1].astype(float)  # ranks: scikit-learn refuses infinite scores
     base_rate = n_true / len(truth)
     auprc = float(average_precision_score(truth, score))
+    precision, recall, _ = precision_recall_curve(truth, score)
+    early = _expected_precision(truth, score, n_true)
     return Score(
         auprc=auprc,
         auprc_ratio=auprc / base_rate,
-        epr=_expected_precision(truth, score, n_true) / base_rate,
+        auprc_trapezoid=float(auc(recall, precision)),
+        epr=early / base_rate,
+        epr_odds=_odds_ratio(early, n_true, len(truth)),
         auroc=float(roc_auc_score(truth, score)),
         n_candidates=len(truth),
         n_true=n_true,
     )
+
+
+def _odds_ratio(early: float, n_true: int, n_candidates: int) -> float:
+    """Odds ratio of the 2 × 2 table (among the top K, true), K the number of true edges."""
+    found = early * n_true
+    missed = n_true - found  # as many false ones are among the top K as true ones below
+    others = n_candidates - n_true - missed
+    return float("inf") if missed == 0 else found * others / missed**2
 
 
 def _expected_precision(truth: np.ndarray, score: np.ndarray, k: int) -> float:

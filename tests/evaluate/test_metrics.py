@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_auc_score
 
 from grnlab.evaluate import score_edges
 
@@ -82,3 +82,18 @@ def test_matrices_are_read_as_lists():
 def test_bad_input(truth, score, match):
     with pytest.raises(ValueError, match=match):
         score_edges(np.array(truth), np.array(score))
+
+
+@given(edges)
+def test_other_definitions(pairs):
+    truth, score = arrays(pairs)
+    got = score_edges(truth, score)
+    precision, recall, _ = precision_recall_curve(truth, score)
+    assert got.auprc_trapezoid == pytest.approx(auc(recall, precision))
+    n_true, n_false = truth.sum(), (~truth).sum()
+    found = got.epr * got.base_rate * n_true
+    table = np.array([[found, n_true - found], [n_true - found, n_false - (n_true - found)]])
+    if table[0, 1] > 1e-12:
+        assert got.epr_odds == pytest.approx(table[0, 0] * table[1, 1] / (table[0, 1] * table[1, 0]))
+    else:
+        assert got.epr_odds == np.inf
