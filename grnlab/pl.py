@@ -1,6 +1,27 @@
 """Plots: the interactive page, and static figures that return matplotlib Axes."""
 
-from grnlab.viz import hub_ranking, neighbourhood, show, to_pyvis, write_pyvis
+from grnlab.viz import (
+    adjacency,
+    enrichment_dots,
+    head_atlas,
+    hub_ranking,
+    neighbourhood,
+    precision_recall,
+    show,
+    to_pyvis,
+    write_pyvis,
+)
 from grnlab.viz import write_page as network_page
 
-__all__ = ["hub_ranking", "neighbourhood", "network_page", "show", "to_pyvis", "write_pyvis"]
+__all__ = [
+    "adjacency",
+    "enrichment_dots",
+    "head_atlas",
+    "hub_ranking",
+    "neighbourhood",
+    "network_page",
+    "precision_recall",
+    "show",
+    "to_pyvis",
+    "write_pyvis",
+]
