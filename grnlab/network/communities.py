@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from grnlab.network.hubs import undirected
-from grnlab.network.partition import METHODS, partition
+from grnlab.network.partition import METHODS, Partitioner
 
 if TYPE_CHECKING:
     from grnlab.network.network import GeneNetwork
@@ -131,32 +131,43 @@ def communities(
     >>> found.membership.tolist(), found.quality
     ([0, 0, 1, 1, -1], 0.5)
     """
-    if method not in METHODS:
-        msg = f"method must be one of {', '.join(METHODS)}, got {method!r}."
-        raise ValueError(msg)
-    if directed and method != "leiden":
-        msg = f"directed=True needs method='leiden', got {method!r}."
-        raise ValueError(msg)
-    check_resolution(resolution)
-    n_genes = len(network.genes)
-    source, target = network.edge_positions()
-    weight = np.maximum(network.edges["weight"].to_numpy(), 0.0)
-    low, high, total = undirected(source, target, weight, n_genes)
-    if directed:
-        ends, strengths = (source[weight > 0], target[weight > 0]), weight[weight > 0]
-    else:
-        ends, strengths = (low, high), total
-    linked = np.unique(np.concatenate(ends))
-    member = np.full(n_genes, ISOLATED, dtype=np.int64)
-    quality = float("nan")
-    if len(linked):
-        pairs = np.column_stack([np.searchsorted(linked, end) for end in ends])
-        member[linked], quality = partition(
-            pairs, strengths, len(linked), method=method, resolution=resolution, directed=directed, seed=seed
+    return Search(network, method=method, directed=directed).run(resolution=resolution, seed=seed)
+
+
+class Search:
+    """A network made ready once, to be searched with several resolutions and seeds; parameters as `communities`."""
+
+    def __init__(self, network: "GeneNetwork", *, method: str = "leiden", directed: bool = False) -> None:
+        if method not in METHODS:
+            msg = f"method must be one of {', '.join(METHODS)}, got {method!r}."
+            raise ValueError(msg)
+        if directed and method != "leiden":
+            msg = f"directed=True needs method='leiden', got {method!r}."
+            raise ValueError(msg)
+        self._names, self._method = network.genes.index, method
+        source, target = network.edge_positions()
+        weight = np.maximum(network.edges["weight"].to_numpy(), 0.0)
+        self._pairs = low, high, total = undirected(source, target, weight, len(self._names))
+        if directed:
+            ends, strengths = (source[weight > 0], target[weight > 0]), weight[weight > 0]
+        else:
+            ends, strengths = (low, high), total
+        self._linked = np.unique(np.concatenate(ends))
+        numbered = np.column_stack([np.searchsorted(self._linked, end) for end in ends])
+        self._partitioner = Partitioner(numbered, strengths, len(self._linked), directed=directed)
+
+    def run(self, *, resolution: float, seed: int) -> Communities:
+        """Search once."""
+        check_resolution(resolution)
+        member = np.full(len(self._names), ISOLATED, dtype=np.int64)
+        quality = float("nan")
+        if len(self._linked):
+            member[self._linked], quality = self._partitioner.search(
+                method=self._method, resolution=resolution, seed=seed
+            )
+        return describe(
+            member, self._pairs, self._names, quality, method=self._method, resolution=resolution, seed=seed
         )
-    return describe(
-        member, (low, high, total), network.genes.index, quality, method=method, resolution=resolution, seed=seed
-    )
 
 
 def describe(

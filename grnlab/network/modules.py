@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from grnlab.network.communities import ISOLATED, Communities, check_resolution, communities, describe
+from grnlab.network.communities import ISOLATED, Communities, Search, check_resolution, communities, describe
 from grnlab.network.hubs import check_count, undirected
 from grnlab.network.partition import multiplex
 
@@ -62,9 +62,9 @@ def resolution_sweep(
     if n_seeds < 2:
         msg = f"n_seeds must be at least 2, got {n_seeds}; agreement needs two searches."
         raise ValueError(msg)
-    rows = []
+    rows, search = [], Search(network, method=method)
     for resolution in resolutions:
-        found = [communities(network, method=method, resolution=resolution, seed=seed + i) for i in range(n_seeds)]
+        found = [search.run(resolution=resolution, seed=seed + i) for i in range(n_seeds)]
         members = [one.membership[one.membership != ISOLATED].to_numpy() for one in found]
         pairs = list(combinations(members, 2)) if len(members[0]) else []
         rows.append(

@@ -22,33 +22,43 @@ def seeded_igraph(seed: int) -> Iterator[None]:
         ig.set_random_number_generator(random)
 
 
-def partition(
-    edges: np.ndarray,
-    weight: np.ndarray,
-    n_genes: int,
-    *,
-    method: str,
-    resolution: float,
-    directed: bool,
-    seed: int,
-) -> tuple[np.ndarray, float]:
-    """Search once; membership of shape (n_genes,) and the weighted modularity at resolution 1."""
-    import igraph as ig
+class Partitioner:
+    """A weighted graph, built once, to be searched with several resolutions and seeds.
 
-    graph = ig.Graph(n=n_genes, edges=edges, directed=directed)
-    weights = weight.tolist()
-    if directed:
-        member = _leidenalg(graph, weights, resolution, seed)
-    else:
-        with seeded_igraph(seed):
-            if method == "louvain":
-                found = graph.community_multilevel(weights=weights, resolution=resolution)
-            else:
-                objective = "modularity" if method == "leiden" else "CPM"
-                found = graph.community_leiden(objective, weights=weights, resolution=resolution, n_iterations=-1)
-        member = found.membership
-    # the modularity of leidenalg's partitions ignores the weights; igraph's takes them
-    return np.array(member), float(graph.modularity(member, weights=weights, directed=directed))
+    Parameters
+    ----------
+    edges
+        Shape (n_edges, 2).
+    weight
+        Shape (n_edges,).
+    n_genes
+        Number of vertices.
+    directed
+        Whether edges have a direction; the search is then leidenalg's.
+    """
+
+    def __init__(self, edges: np.ndarray, weight: np.ndarray, n_genes: int, *, directed: bool) -> None:
+        import igraph as ig
+
+        self._graph = ig.Graph(n=n_genes, edges=edges, directed=directed)
+        self._weights = weight.tolist()
+        self._directed = directed
+
+    def search(self, *, method: str, resolution: float, seed: int) -> tuple[np.ndarray, float]:
+        """Search once; membership of shape (n_genes,) and the weighted modularity at resolution 1."""
+        graph, weights = self._graph, self._weights
+        if self._directed:
+            member = _leidenalg(graph, weights, resolution, seed)
+        else:
+            with seeded_igraph(seed):
+                if method == "louvain":
+                    found = graph.community_multilevel(weights=weights, resolution=resolution)
+                else:
+                    objective = "modularity" if method == "leiden" else "CPM"
+                    found = graph.community_leiden(objective, weights=weights, resolution=resolution, n_iterations=-1)
+            member = found.membership
+        # the modularity of leidenalg's partitions ignores the weights; igraph's takes them
+        return np.array(member), float(graph.modularity(member, weights=weights, directed=self._directed))
 
 
 def multiplex(layers: list[tuple[np.ndarray, np.ndarray]], n_genes: int, *, resolution: float, seed: int) -> np.ndarray:

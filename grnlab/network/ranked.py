@@ -4,6 +4,7 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+from scipy.special import ndtri
 
 from grnlab.network.enrichment import cut_sets
 from grnlab.network.gene_sets import GeneSets, libraries
@@ -27,6 +28,9 @@ def prerank(
 ) -> pd.DataFrame:
     """Rank the genes by a centrality and test where gene sets lie in the ranking: preranked GSEA by gseapy, offline.
 
+    The score of a gene is the normal quantile of its rank (ties share theirs), so that the few largest hubs do not
+    decide everything, and both ends of the ranking can be told.
+
     Parameters
     ----------
     network
@@ -45,7 +49,8 @@ def prerank(
     -------
     One row per set tested, lowest ``pvalue`` first: ``library``, ``term``, ``set_size`` (genes of the network), ``es``,
     ``nes`` (positive: among the hubs; negative: among the genes of few edges), ``pvalue``, ``padj``
-    (Benjamini-Hochberg over all sets tested), ``leading_edge`` (joined by ``;``).
+    (Benjamini-Hochberg over all sets tested), ``leading_edge`` (joined by ``;``). Where gseapy finds no null score of
+    the same sign, ``nes``, ``pvalue`` and ``padj`` are missing, and the row is last.
 
     Raises
     ------
@@ -85,11 +90,13 @@ def prerank(
         return pd.DataFrame({name: pd.Series(dtype=object) for name in _COLUMNS})
     # rounded as by order_by: solvers give equal genes values that differ in the last bits
     values = (values.iloc[order_by(values)] / values.abs().max()).round(10)
+    # normal scores: a few huge hubs would decide every enrichment score, and leave no null scores below zero
+    scores = pd.Series(ndtri((values.rank() - 0.5) / len(values)), index=values.index)
     # positions instead of names: gseapy changes case and drops what looks like missing
     code = {gene: f"G{i}" for i, gene in enumerate(universe)}
     keys = {f"S{i}": key for i, key in enumerate(sets)}
     coded = {name: [code[gene] for gene in sets[key]] for name, key in keys.items()}
-    table = _gseapy(values.set_axis([code[gene] for gene in values.index]), coded, seed)
+    table = _gseapy(scores.set_axis([code[gene] for gene in scores.index]), coded, seed)
     rows = []
     for term, es, nes, pvalue, lead in table[["Term", "ES", "NES", "NOM p-val", "Lead_genes"]].itertuples(index=False):
         key = keys[term]

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import scipy.stats
 
 from grnlab.network import bundled_gene_sets, fetch_gene_sets, read_gmt
 from grnlab.network.ranked import prerank
@@ -28,7 +29,8 @@ def test_enrichment_score_is_the_running_sum(hubby):
     values = hubby.hubs("strength")["strength"]
     chosen = values.index[[0, 3, 9, 50, 90, 120]]
     inside = values.index.isin(chosen)
-    step = np.where(inside, values / values[inside].sum(), -1 / (~inside).sum())
+    scores = np.abs(scipy.stats.norm.ppf((values.rank() - 0.5) / len(values)))
+    step = np.where(inside, scores / scores[inside].sum(), -1 / (~inside).sum())
     running = np.cumsum(step)
     expected = running[np.abs(running).argmax()]
     assert hubby.prerank({"s": chosen}, by="strength")["es"].iloc[0] == pytest.approx(expected, abs=1e-6)
