@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from grnlab._optional import require
+
 
 def log_normalise(counts: np.ndarray, *, target: float = 1e4) -> np.ndarray:
     """Counts per `target` counts of the cell, log(1 + x)."""
@@ -44,13 +46,101 @@ def mean_expression(expression: np.ndarray, regulators: np.ndarray, targets: np.
     return np.outer(mean[regulators], mean[targets])
 
 
+def variance_expression(expression: np.ndarray, regulators: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Product of the variances: a trivial score that few methods beat on sparse counts."""
+    variance = expression.var(axis=0)
+    return np.outer(variance[regulators], variance[targets])
+
+
+def mutual_information(
+    expression: np.ndarray, regulators: np.ndarray, targets: np.ndarray, *, n_bins: int = 5
+) -> np.ndarray:
+    """Mutual information in nats of expression cut into zero and `n_bins` - 1 quantiles of what is above zero."""
+    levels = np.stack([_levels(expression[:, gene], n_bins) for gene in range(expression.shape[1])], axis=1)
+    n_cells = len(levels)
+    # (regulators · bins) × (targets · bins) counts of cells, a block of targets at a time
+    of_regulators = (levels[:, regulators, None] == np.arange(n_bins)).reshape(n_cells, -1).astype(np.float32)
+    found = np.empty((len(regulators), len(targets)))
+    for start in range(0, len(targets), 256):
+        block = targets[start : start + 256]
+        of_targets = (levels[:, block, None] == np.arange(n_bins)).reshape(n_cells, -1).astype(np.float32)
+        joint = (of_regulators.T @ of_targets).astype(np.float64) / n_cells
+        joint = joint.reshape(len(regulators), n_bins, len(block), n_bins)
+        of_regulator, of_target = joint.sum(axis=(2, 3)) / len(block), joint.sum(axis=(0, 1)) / len(regulators)
+        expected = of_regulator[:, :, None, None] * of_target
+        share = np.divide(joint, expected, out=np.ones_like(joint), where=joint > 0)
+        found[:, start : start + len(block)] = (joint * np.log(share)).sum(axis=(1, 3))
+    return found
+
+
+def genie3(
+    expression: np.ndarray, regulators: np.ndarray, targets: np.ndarray, *, n_trees: int = 100, seed: int = 0
+) -> np.ndarray:
+    """Importance of each regulator in a random forest that predicts the target (Huynh-Thu et al. 2010).
+
+    As GENIE3 (doi:10.1371/journal.pone.0012776): √regulators candidates per split, importances of unit variance.
+    Seconds per target; a target is not its own regulator.
+    """
+    from sklearn.ensemble import RandomForestRegressor
+
+    z = _standardise(expression)
+    found = np.zeros((len(regulators), len(targets)))
+    for column, target in enumerate(targets):
+        others = np.flatnonzero(regulators != target)
+        if not z[:, target].any() or not len(others):
+            continue
+        forest = RandomForestRegressor(n_trees, max_features="sqrt", random_state=seed)
+        found[others, column] = forest.fit(z[:, regulators[others]], z[:, target]).feature_importances_
+    return found
+
+
+def grnboost2(expression: np.ndarray, regulators: np.ndarray, targets: np.ndarray, *, seed: int = 0) -> np.ndarray:
+    """Importance in gradient-boosted trees: GRNBoost2 (doi:10.1093/bioinformatics/bty916), by the package rustscenic.
+
+    Raises
+    ------
+    ImportError
+        When rustscenic is not installed.
+    """
+    rustscenic = require("rustscenic.grn", install="rustscenic", purpose="for the baseline GRNBoost2")
+    chosen = np.union1d(regulators, targets)
+    names = np.array([f"g{gene}" for gene in range(expression.shape[1])])
+    matrix = np.ascontiguousarray(expression[:, chosen], dtype=np.float32)
+    table = rustscenic.infer((matrix, names[chosen].tolist()), names[regulators].tolist(), seed=seed, verbose=False)
+    row, column = ({names[gene]: number for number, gene in enumerate(genes)} for genes in (regulators, targets))
+    table = table[table["target"].isin(column)]
+    found = np.zeros((len(regulators), len(targets)))
+    found[table["TF"].map(row), table["target"].map(column)] = table["importance"]
+    return found
+
+
+def random_score(expression: np.ndarray, regulators: np.ndarray, targets: np.ndarray, *, seed: int = 0) -> np.ndarray:
+    """Numbers drawn at random."""
+    return np.random.default_rng(seed).random((len(regulators), len(targets)))
+
+
 Baseline = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 BASELINES: dict[str, Baseline] = {
     "pearson": pearson,
     "spearman": spearman,
     "ridge_partial_correlation": ridge_partial_correlation,
+    "mutual_information": mutual_information,
     "mean_expression": mean_expression,
+    "variance_expression": variance_expression,
+    "random": random_score,
 }
+# seconds to minutes for a network; grnboost2 needs the package rustscenic
+SLOW_BASELINES: dict[str, Baseline] = {"genie3": genie3, "grnboost2": grnboost2}
+
+
+def _levels(values: np.ndarray, n_bins: int) -> np.ndarray:
+    """Level 0 for zeros, 1 to n_bins - 1 for the quantiles of the rest; equal values get one level."""
+    above = values > 0
+    levels = np.zeros(len(values), dtype=np.int64)
+    if above.any():
+        cuts = np.quantile(values[above], np.linspace(0, 1, n_bins)[1:-1])
+        levels[above] = 1 + np.searchsorted(cuts, values[above], side="left")
+    return levels
 
 
 def _standardise(expression: np.ndarray) -> np.ndarray:

@@ -1,9 +1,22 @@
+import sys
+
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
+from sklearn.metrics import mutual_info_score
 
-from grnlab.evaluate import BASELINES, mean_expression, pearson, ridge_partial_correlation
-from grnlab.evaluate.baselines import log_normalise, spearman
+from grnlab.evaluate import BASELINES, SLOW_BASELINES
+from grnlab.evaluate.baselines import (
+    genie3,
+    grnboost2,
+    log_normalise,
+    mean_expression,
+    mutual_information,
+    pearson,
+    ridge_partial_correlation,
+    spearman,
+    variance_expression,
+)
 
 REGULATORS, TARGETS = np.array([4, 0]), np.array([1, 2, 3, 4])
 
@@ -91,3 +104,60 @@ def test_a_gene_that_does_not_vary_scores_zero(name, value, n_cells, expression)
     got = BASELINES[name](expression, REGULATORS, TARGETS)
     assert (got[0, :3] == 0).all()
     assert (got[1, 3] == 0).all()
+
+
+def test_mutual_information_equals_sklearn(expression):
+    sparse = np.where(expression > 0.8, expression, 0.0)
+    got = mutual_information(sparse, REGULATORS, TARGETS, n_bins=4)
+
+    def levels(values):
+        cuts = np.quantile(values[values > 0], [1 / 3, 2 / 3])
+        return [0 if value == 0 else 1 + sum(value > cut for cut in cuts) for value in values]
+
+    for row, regulator in enumerate(REGULATORS):
+        for column, target in enumerate(TARGETS):
+            expected = mutual_info_score(levels(sparse[:, regulator]), levels(sparse[:, target]))
+            assert got[row, column] == pytest.approx(expected, abs=1e-6)
+
+
+def test_mutual_information_of_many_targets_and_of_silence():
+    rng = np.random.default_rng(0)
+    expression = rng.poisson(1.0, (50, 300)).astype(float)
+    expression[:, 7] = 0.0
+    every = np.arange(300)
+    got = mutual_information(expression, every[:10], every)
+    assert got.shape == (10, 300)
+    np.testing.assert_allclose(got[:, 7], 0.0, atol=1e-9)
+    np.testing.assert_allclose(got[:, :10], got[:, :10].T, atol=1e-6)
+
+
+def test_products(expression):
+    for score, moment in ((mean_expression, np.mean), (variance_expression, np.var)):
+        expected = np.outer(moment(expression, axis=0)[REGULATORS], moment(expression, axis=0)[TARGETS])
+        np.testing.assert_allclose(score(expression, REGULATORS, TARGETS), expected)
+
+
+@pytest.mark.parametrize("name", SLOW_BASELINES)
+def test_trees_find_the_regulator_and_leave_out_the_gene_itself(name):
+    if name == "grnboost2":
+        pytest.importorskip("rustscenic")
+    rng = np.random.default_rng(0)
+    expression = rng.random((300, 6))
+    expression[:, 4] = expression[:, 1] ** 2 + 0.05 * rng.random(300)
+    regulators, targets = np.array([2, 1, 0]), np.array([4, 1])
+    got = SLOW_BASELINES[name](expression, regulators, targets)
+    assert got[:, 0].argmax() == 1
+    assert got[1, 1] == 0
+    np.testing.assert_array_equal(got, SLOW_BASELINES[name](expression, regulators, targets))
+
+
+def test_a_silent_target_has_no_regulator():
+    expression = np.random.default_rng(0).random((30, 3))
+    expression[:, 2] = 0
+    assert not genie3(expression, np.array([0, 1]), np.array([2])).any()
+
+
+def test_without_rustscenic(monkeypatch):
+    monkeypatch.setitem(sys.modules, "rustscenic.grn", None)
+    with pytest.raises(ImportError, match='pip install "rustscenic"'):
+        grnboost2(np.ones((3, 2)), np.array([0]), np.array([1]))
