@@ -51,7 +51,8 @@ def simulate(n_genes: int, n_edges: int, *, seed: int = SEED, name: str = "simul
     own = module + n_modules * rng.integers(0, n_genes // n_modules, size=len(target))
     source = np.where(rng.random(len(target)) < 0.7, own, anyone)
     table = pd.DataFrame({"source": source, "target": target, "weight": rng.exponential(size=len(target))})
-    table = table[source != target].drop_duplicates(["source", "target"]).head(n_edges)
+    table = table[source != target].drop_duplicates(["source", "target"])
+    table = table.sample(n_edges, random_state=seed)  # an error when there are fewer
     names = np.array([f"GENE{i:05d}" for i in range(n_genes)], dtype=object)
     edges = table.assign(source=names[table["source"]], target=names[table["target"]])
     genes = pd.DataFrame({"is_tf": np.arange(n_genes) % 10 == 0}, index=names)

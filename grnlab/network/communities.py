@@ -59,6 +59,14 @@ class Communities:
         ------
         ValueError
             When there is no such community.
+
+        Examples
+        --------
+        >>> from grnlab.network import GeneNetwork
+        >>> edges = pd.DataFrame({"source": ["A", "C"], "target": ["B", "D"], "weight": [1.0, 2.0]})
+        >>> found = GeneNetwork.from_edges(edges, name="two pairs").communities()
+        >>> found.genes(0)
+        ['C', 'D']
         """
         if not 0 <= community < len(self):
             msg = f"community must be from 0 to {len(self) - 1}, got {community!r}."
@@ -66,7 +74,16 @@ class Communities:
         return self._ordered()[community]
 
     def as_dict(self) -> dict[int, list[str]]:
-        """Community → its genes, ordered as in `genes`; the shape `enrich` takes."""
+        """Community → its genes, ordered as in `genes`; the shape `enrich` takes.
+
+        Examples
+        --------
+        >>> from grnlab.network import GeneNetwork
+        >>> edges = pd.DataFrame({"source": ["A", "C"], "target": ["B", "D"], "weight": [1.0, 2.0]})
+        >>> found = GeneNetwork.from_edges(edges, name="two pairs").communities()
+        >>> found.as_dict()
+        {0: ['C', 'D'], 1: ['A', 'B']}
+        """
         return dict(enumerate(self._ordered()))
 
     def table(self, *, n_top: int = 10) -> pd.DataFrame:
@@ -78,6 +95,14 @@ class Communities:
         (weight inside); ``cut`` (weight across its border); ``conductance`` (cut over the smaller of the summed
         strengths inside and outside: 0 is a component of its own; NaN when nothing lies outside);
         ``top_genes``, joined by ``;``.
+
+        Examples
+        --------
+        >>> from grnlab.network import GeneNetwork
+        >>> edges = pd.DataFrame({"source": ["A", "C"], "target": ["B", "D"], "weight": [1.0, 2.0]})
+        >>> found = GeneNetwork.from_edges(edges, name="two pairs").communities()
+        >>> found.table()["conductance"].tolist()
+        [0.0, 0.0]
         """
         top = pd.Series([";".join(group[:n_top]) for group in self._ordered()], dtype=object)
         return self.measures.assign(top_genes=top).rename_axis("community")

@@ -1,7 +1,4 @@
-"""Whether two conditions are wired differently: a permutation test of edges, hubs and overlap.
-
-Shape suffixes: B labellings (the real one first), E edges, N genes, C centralities.
-"""
+"""Whether two conditions are wired differently: a permutation test of edges, hubs and overlap."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-import scipy.sparse as sp
 from tqdm.auto import tqdm
 
-from grnlab.network.hubs import CENTRALITIES, centralities, check_count, order_by
+from grnlab.network.hubs import CENTRALITIES, check_count
+from grnlab.network.labellings import Labellings
 from grnlab.network.relabel import Labels
-from grnlab.network.statistics import benjamini_hochberg, permutation_pvalues
+from grnlab.network.statistics import permutation_pvalues
 
 if TYPE_CHECKING:
     from grnlab.network.network import GeneNetwork
@@ -184,7 +181,7 @@ def permutation_test(
     given = Labels(labels, a=a, b=b, units=units, strata=strata)
     given.tell(n_permutations)
     rng = np.random.default_rng(seed)
-    collected = _Labellings()
+    collected = Labellings()
     for number in tqdm(range(n_permutations + 1), desc="permutations", unit="labelling", disable=None):
         rows_a, rows_b = given.real() if number == 0 else given.shuffled(rng)
         collected.add(infer(rows_a).renamed(a), infer(rows_b).renamed(b))
@@ -203,111 +200,3 @@ def permutation_test(
         n_permutations=n_permutations,
         _hubs=collected.hubs(null),
     )
-
-
-class _Labellings:
-    """Edges and centralities of the two networks of every labelling, the real one first."""
-
-    def __init__(self) -> None:
-        self.real: list[GeneNetwork] = []
-        self.jaccard: list[float] = []
-        self.n_shared: list[int] = []
-        self._gene: dict[str, int] = {}
-        self._edges: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = []
-        self._central: list[tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]] = []
-
-    def add(self, one: "GeneNetwork", other: "GeneNetwork") -> None:
-        if not self.real:
-            self.real = [one, other]
-        (key_a, weight_a), (key_b, weight_b) = self._keyed(one), self._keyed(other)
-        both = len(np.intersect1d(key_a, key_b, assume_unique=True))
-        either = len(key_a) + len(key_b) - both
-        self.n_shared.append(both)
-        self.jaccard.append(both / either if either else 1.0)
-        self._edges.append((key_a, weight_a, key_b, weight_b))
-        self._central.append((self._centralities(one), self._centralities(other)))
-
-    def edges(self, null: str, min_frequency: float) -> pd.DataFrame:
-        every = [(key, row) for row, labelling in enumerate(self._edges) for key in (labelling[0], labelling[2])]
-        keys, frequency = np.unique(np.concatenate([key for key, _ in every]), return_counts=True)
-        keys = keys[frequency >= max(min_frequency * len(every), 1)]
-        values = []
-        for key_at, weight_at in ((0, 1), (2, 3)):
-            rows, columns, weights = [], [], []
-            for row, labelling in enumerate(self._edges):
-                kept = np.isin(labelling[key_at], keys)
-                columns.append(np.searchsorted(keys, labelling[key_at][kept]))
-                weights.append(labelling[weight_at][kept])
-                rows.append(np.full(int(kept.sum()), row))
-            parts = (np.concatenate(weights), (np.concatenate(rows), np.concatenate(columns)))
-            values.append(sp.csr_array(parts, shape=(len(self._edges), len(keys))))
-        weight_a, weight_b = (value[[0]].toarray()[0] for value in values)
-        z, pvalue = _compare((values[0] - values[1]).toarray(), null)
-        names = np.array(list(self._gene), dtype=object)
-        table = pd.DataFrame(
-            {
-                "source": names[keys >> 32],
-                "target": names[keys & 0xFFFFFFFF],
-                "weight_a": weight_a,
-                "weight_b": weight_b,
-                "difference": weight_a - weight_b,
-                "z": z,
-                "pvalue": pvalue,
-                "padj": benjamini_hochberg(pvalue),
-            }
-        )
-        order = np.lexsort((table["target"], table["source"], -np.abs(z), pvalue))
-        return table.iloc[order].reset_index(drop=True)
-
-    def hubs(self, null: str) -> pd.DataFrame:
-        names = np.array(list(self._gene), dtype=object)
-        value = np.zeros((2, len(self._central), len(CENTRALITIES), len(names)))
-        for row, pair in enumerate(self._central):
-            for which, (genes, numbers_NC) in enumerate(pair):
-                value[which, row][:, genes] = numbers_NC.T
-        tables = []
-        for number, centrality in enumerate(CENTRALITIES):
-            first, second = value[0, :, number], value[1, :, number]
-            z, pvalue = _compare(first - second, null)
-            columns = {
-                "centrality": centrality,
-                "gene": names,
-                "a": first[0],
-                "b": second[0],
-                "difference": first[0] - second[0],
-                "z": z,
-                "pvalue": pvalue,
-                "padj": benjamini_hochberg(pvalue),
-            }
-            table = pd.DataFrame(columns)
-            by_z = order_by(pd.Series(np.abs(z), index=names))
-            tables.append(table.iloc[by_z[np.argsort(pvalue[by_z], kind="stable")]])
-        return pd.concat(tables, ignore_index=True)
-
-    def _keyed(self, network: "GeneNetwork") -> tuple[np.ndarray, np.ndarray]:
-        code = self._codes(network)
-        source, target = network.edge_positions()
-        return (code[source] << 32) | code[target], network.edges["weight"].to_numpy()
-
-    def _codes(self, network: "GeneNetwork") -> np.ndarray:
-        return np.array([self._gene.setdefault(name, len(self._gene)) for name in network.genes.index], dtype=np.int64)
-
-    def _centralities(self, network: "GeneNetwork") -> tuple[np.ndarray, np.ndarray]:
-        return self._codes(network), centralities(network)[list(CENTRALITIES)].to_numpy(dtype=np.float32)
-
-
-def _compare(difference_BX: np.ndarray, null: str) -> tuple[np.ndarray, np.ndarray]:
-    """Z and two-sided p-value of the first row among all rows, for each column."""
-    # networks of fewer cells have other weights: what the labellings have in common is no difference of conditions
-    difference_BX = difference_BX - difference_BX.mean(axis=0)
-    spread = difference_BX.std(axis=0)
-    known = spread > 1e-9 * np.abs(difference_BX).max(axis=0, initial=1e-6)
-    z_BX = np.divide(difference_BX, spread, out=np.zeros_like(difference_BX), where=known)
-    if null == "edge":
-        size = np.abs(difference_BX)
-        return z_BX[0], permutation_pvalues(size[0], size[1:])
-    if z_BX.size == 0:
-        return z_BX[0], np.ones(0)
-    size = np.sort(np.abs(z_BX).ravel())  # the real labelling belongs to the null, so p is never 0
-    reached = len(size) - np.searchsorted(size, np.abs(z_BX[0]) * (1 - 1e-9), side="left")
-    return z_BX[0], reached / len(size)

@@ -12,6 +12,7 @@ from grnlab.network.gene_sets import read_gmt
 from grnlab.network.varp import network_from_varp, network_to_anndata
 
 if TYPE_CHECKING:
+    from grnlab.network.interchange import Interchange
     from grnlab.network.network import GeneNetwork
 
 # what the columns are called: decoupler and geneRNIB, pySCENIC, BEELINE, GENIE3, CellOracle, OmniPath
@@ -63,22 +64,22 @@ def read_table(path: Path) -> pd.DataFrame:
     return table
 
 
-def write_table(network: "GeneNetwork", path: Path, *, separator: str) -> None:
+def write_table(network: "Interchange", path: Path, *, separator: str) -> None:
     """Write every column of the edges; missing values are empty fields."""
     network.edges.to_csv(path, sep=separator, index=False)
 
 
-def write_columns(names: tuple[str, str, str]) -> Callable[["GeneNetwork", Path], None]:
+def write_columns(names: tuple[str, str, str]) -> Callable[["Interchange", Path], None]:
     """Make a writer of ``source, target, weight`` under other names, tab-separated."""
 
-    def write(network: "GeneNetwork", path: Path) -> None:
+    def write(network: "Interchange", path: Path) -> None:
         table = network.edges[["source", "target", "weight"]].set_axis(list(names), axis=1)
         table.to_csv(path, sep="\t", index=False)
 
     return write
 
 
-def to_celloracle(network: "GeneNetwork") -> pd.DataFrame:
+def to_celloracle(network: "Interchange") -> pd.DataFrame:
     """Make a table as those of ``links.links_dict``: ``source, target, coef_mean, coef_abs, p, -logp``.
 
     The coefficient is the weight times the sign, if there is one; ``p`` is ``pvalue`` or missing.
@@ -106,7 +107,7 @@ def split_sign(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(weight=table["weight"].abs(), sign=np.sign(table["weight"]).fillna(0).astype(np.int64))
 
 
-def write_gmt(network: "GeneNetwork", path: Path) -> None:
+def write_gmt(network: "Interchange", path: Path) -> None:
     """Write regulons, one a line: name, description, targets with the strongest first; weights do not fit.
 
     Raises
@@ -133,7 +134,7 @@ def read_regulons(path: Path) -> pd.DataFrame:
     return table if table["sign"].any() else table.drop(columns="sign")
 
 
-def write_genernib(network: "GeneNetwork", path: Path) -> None:
+def write_genernib(network: "Interchange", path: Path) -> None:
     """Write an h5ad as geneRNIB takes it: ``uns["prediction"]`` with the weights as text, strongest edge first.
 
     geneRNIB scores the first 50,000 edges.
@@ -144,7 +145,7 @@ def write_genernib(network: "GeneNetwork", path: Path) -> None:
     ad.AnnData(uns={"method_id": "grnlab", "dataset_id": network.name, "prediction": table}).write_h5ad(path)
 
 
-def write_grnndata(network: "GeneNetwork", path: Path) -> None:
+def write_grnndata(network: "Interchange", path: Path) -> None:
     """Write an h5ad without cells in GRnnData's layout; see `grnlab.network.varp`."""
     network_to_anndata(network).write_h5ad(path)
 

@@ -8,10 +8,10 @@ import pandas as pd
 from grnlab.network.hubs import check_count
 
 if TYPE_CHECKING:
-    from grnlab.network.network import GeneNetwork
+    from grnlab.network.base import NetworkTables
 
 
-def to_networkx(network: "GeneNetwork") -> Any:
+def to_networkx(network: "NetworkTables") -> Any:
     """Make a ``networkx.DiGraph`` of every gene, regulator → target, with all columns as attributes."""
     import networkx as nx
 
@@ -22,7 +22,7 @@ def to_networkx(network: "GeneNetwork") -> Any:
     return graph
 
 
-def to_igraph(network: "GeneNetwork") -> Any:
+def to_igraph(network: "NetworkTables") -> Any:
     """Make a directed ``igraph.Graph`` of every gene, regulator → target; all columns become attributes.
 
     The vertex attribute ``name`` is the gene; a column called ``name`` gives way to it.
@@ -39,7 +39,7 @@ def to_igraph(network: "GeneNetwork") -> Any:
     return graph
 
 
-def to_decoupler(network: "GeneNetwork") -> pd.DataFrame:
+def to_decoupler(network: "NetworkTables") -> pd.DataFrame:
     """Make the table decoupler takes as ``net``: ``source, target, weight``, weight times ``sign`` if given."""
     table = network.edges[["source", "target", "weight"]].copy()
     if "sign" in network.edges.columns:
@@ -48,7 +48,7 @@ def to_decoupler(network: "GeneNetwork") -> pd.DataFrame:
 
 
 def to_regulons(
-    network: "GeneNetwork", *, min_targets: int = 1, regulators_only: bool = False
+    network: "NetworkTables", *, min_targets: int = 1, regulators_only: bool = False
 ) -> dict[str, dict[str, float]]:
     """Make SCENIC-style regulons: regulator → {target: weight}, strongest target first, larger regulons first.
 

@@ -10,13 +10,14 @@ from grnlab._files import atomic_directory, atomic_file
 from grnlab.network import edge_files, graph_files
 
 if TYPE_CHECKING:
+    from grnlab.network.interchange import Interchange
     from grnlab.network.network import GeneNetwork
 
 
 class Format(NamedTuple):
     """A file format: how to write it, how to read it, and the endings it is known by."""
 
-    write: Callable[["GeneNetwork", Path], None]
+    write: Callable[["Interchange", Path], None]
     read: Callable[[Path], Any]
     endings: tuple[str, ...] = ()
 
@@ -46,7 +47,7 @@ FORMATS = {
 
 
 def write_network(
-    network: "GeneNetwork", path: str | Path, format: str | None = None, *, overwrite: bool = False
+    network: "Interchange", path: str | Path, format: str | None = None, *, overwrite: bool = False
 ) -> Path:
     r"""Write a network for another program, whole or not at all.
 

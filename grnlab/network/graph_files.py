@@ -11,7 +11,7 @@ import pandas as pd
 from grnlab.network.edge_files import plain, read_table
 
 if TYPE_CHECKING:
-    from grnlab.network.network import GeneNetwork
+    from grnlab.network.interchange import Interchange
 
 _INTERACTIONS = {1: "activates", -1: "represses", 0: "regulates"}
 _CX2_KINDS = {"b": "boolean", "i": "long", "f": "double", "O": "string"}
@@ -48,7 +48,7 @@ def from_igraph(graph: Any) -> Parts:
     return _complete(edges, directed=graph.is_directed()), genes
 
 
-def write_graphml(network: "GeneNetwork", path: Path) -> None:
+def write_graphml(network: "Interchange", path: Path) -> None:
     """Write GraphML (Cytoscape, Gephi, yEd); missing texts become empty, whole numbers come back as floats.
 
     Raises
@@ -83,7 +83,7 @@ def read_graphml(path: Path) -> Parts:
     return from_igraph(graph)
 
 
-def write_cx2(network: "GeneNetwork", path: Path) -> None:
+def write_cx2(network: "Interchange", path: Path) -> None:
     """Write CX2 (Cytoscape, NDEx): columns become attributes; missing values are left out."""
     genes = network.genes.drop(columns="name", errors="ignore")
     edges = network.edges.drop(columns=["source", "target"]).assign(interaction=_interactions(network.edges))
@@ -148,7 +148,7 @@ def read_cx2(path: Path) -> Parts:
     return _complete(edges, directed=True), genes
 
 
-def write_sif(network: "GeneNetwork", folder: Path) -> None:
+def write_sif(network: "Interchange", folder: Path) -> None:
     """Write ``network.sif``, ``nodes.tsv`` and ``edges.tsv`` (its ``shared name`` is Cytoscape's key) into a folder.
 
     Raises

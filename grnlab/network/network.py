@@ -3,23 +3,20 @@
 import html
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from grnlab.network import enrichment, export, files, graph_files
+from grnlab.network import enrichment, files
 from grnlab.network import hubs as _hubs
 from grnlab.network.communities import Communities
 from grnlab.network.communities import communities as _communities
-from grnlab.network.filters import Filters
-from grnlab.network.formats import write_network
 from grnlab.network.gene_sets import GeneSets
+from grnlab.network.interchange import Interchange
 from grnlab.network.ranked import prerank
-from grnlab.network.tidy import genes_of, tidy_edges
 
 
-class GeneNetwork(Filters):
+class GeneNetwork(Interchange):
     """A gene network of one group of cells.
 
     **Source is the regulator (the key gene of the attention), target is the query gene**: the row of attention of a
@@ -67,54 +64,32 @@ class GeneNetwork(Filters):
 
     __slots__ = ()
 
-    @classmethod
-    def from_edges(
-        cls,
-        edges: pd.DataFrame,
-        genes: pd.DataFrame | Iterable[str] | None = None,
-        *,
-        name: str,
-        on_bad: str = "raise",
-        provenance: Mapping[str, Any] | None = None,
-    ) -> "GeneNetwork":
-        """Make a network of an edge table alone, as other programs write it.
-
-        Parameters
-        ----------
-        edges
-            ``source, target, weight`` and others.
-        genes
-            The universe: a gene table, or names. The ends of the edges by default, in alphabetic order.
-        name, provenance
-            As for the class.
-        on_bad
-            ``"raise"``: self loops, repeated pairs and weights that are not finite are errors. ``"drop"``: they go,
-            with their number in the log; of a repeated pair the strongest stays.
-
-        Raises
-        ------
-        ValueError
-            When a table breaks the rules, or an end of an edge is not in `genes`.
-
-        Examples
-        --------
-        >>> edges = pd.DataFrame({"source": ["A", "A"], "target": ["B", "A"], "weight": [1.0, 0.5]})
-        >>> GeneNetwork.from_edges(edges, name="loop", on_bad="drop")
-        GeneNetwork('loop': 2 genes, 1 edges)
-        """
-        edges = tidy_edges(edges, on_bad=on_bad)
-        return cls(edges, genes_of(edges, genes), name=name, provenance=provenance)
-
     # --- the questions one asks a network
 
     def hubs(self, by: str = "pagerank", *, n: int | None = None, regulators_only: bool = False) -> pd.DataFrame:
-        """Rank the genes by how central they are; see `grnlab.network.hubs.hubs` for the columns."""
+        """Rank the genes by how central they are; see `grnlab.network.hubs.hubs` for the columns.
+
+        Examples
+        --------
+        >>> edges = pd.DataFrame({"source": ["SPI1", "SPI1"], "target": ["CD14", "LYZ"], "weight": [0.3, 0.6]})
+        >>> network = GeneNetwork.from_edges(edges, name="monocyte")
+        >>> network.hubs(n=1).index.tolist()
+        ['SPI1']
+        """
         return _hubs.hubs(self, by=by, n=n, regulators_only=regulators_only)
 
     def communities(
         self, *, method: str = "leiden", resolution: float = 1.0, directed: bool = False, seed: int = 0
     ) -> Communities:
-        """Find communities; see `grnlab.network.communities.communities`."""
+        """Find communities; see `grnlab.network.communities.communities`.
+
+        Examples
+        --------
+        >>> edges = pd.DataFrame({"source": ["SPI1", "SPI1"], "target": ["CD14", "LYZ"], "weight": [0.3, 0.6]})
+        >>> network = GeneNetwork.from_edges(edges, name="monocyte")
+        >>> network.communities()
+        Communities(1 of 3 genes, modularity 0.000)
+        """
         return _communities(self, method=method, resolution=resolution, directed=directed, seed=seed)
 
     def enrich(
@@ -124,7 +99,15 @@ class GeneNetwork(Filters):
         *,
         background: Iterable[str] | None = None,
     ) -> pd.DataFrame:
-        """Test lists of genes, or the communities, for gene sets; see `grnlab.network.enrichment.enrich`."""
+        """Test lists of genes, or the communities, for gene sets; see `grnlab.network.enrichment.enrich`.
+
+        Examples
+        --------
+        >>> edges = pd.DataFrame({"source": ["SPI1", "SPI1"], "target": ["CD14", "LYZ"], "weight": [0.3, 0.6]})
+        >>> network = GeneNetwork.from_edges(edges, name="monocyte")
+        >>> network.enrich(["LYZ", "CD14"], {"monocyte": ["LYZ", "CD14"]})["overlap"].tolist()
+        [2]
+        """
         return enrichment.enrich(self, genes, gene_sets, background=background)
 
     def prerank(
@@ -136,7 +119,15 @@ class GeneNetwork(Filters):
         max_size: int = 500,
         seed: int = 0,
     ) -> pd.DataFrame:
-        """Test whether gene sets sit among the hubs; see `grnlab.network.ranked.prerank`."""
+        """Test whether gene sets sit among the hubs; see `grnlab.network.ranked.prerank`.
+
+        Examples
+        --------
+        >>> edges = pd.DataFrame({"source": ["SPI1", "SPI1"], "target": ["CD14", "LYZ"], "weight": [0.3, 0.6]})
+        >>> network = GeneNetwork.from_edges(edges, name="monocyte")
+        >>> network.prerank({"monocyte": ["LYZ", "CD14"]}, min_size=2)["set_size"].tolist()
+        [2]
+        """
         return prerank(self, gene_sets, by=by, min_size=min_size, max_size=max_size, seed=seed)
 
     def regulators(self, gene: str, *, n: int | None = None) -> pd.DataFrame:
@@ -146,65 +137,29 @@ class GeneNetwork(Filters):
         ------
         ValueError
             When the gene is not in the universe; the message gives the nearest names.
+
+        Examples
+        --------
+        >>> edges = pd.DataFrame({"source": ["SPI1", "SPI1"], "target": ["CD14", "LYZ"], "weight": [0.3, 0.6]})
+        >>> network = GeneNetwork.from_edges(edges, name="monocyte")
+        >>> network.regulators("LYZ")["weight"].tolist()
+        [0.6]
         """
         return self._edges_at("target", gene, n)
 
     def targets(self, gene: str, *, n: int | None = None) -> pd.DataFrame:
-        """List the edges out of `gene`, strongest first; empty when it has none. Errors as in `regulators`."""
-        return self._edges_at("source", gene, n)
-
-    # --- for other programs
-
-    def to_networkx(self) -> Any:
-        """Make a ``networkx.DiGraph``; see `grnlab.network.export.to_networkx`."""
-        return export.to_networkx(self)
-
-    def to_igraph(self) -> Any:
-        """Make a directed ``igraph.Graph``; see `grnlab.network.export.to_igraph`."""
-        return export.to_igraph(self)
-
-    def to_decoupler(self) -> pd.DataFrame:
-        """Make the table decoupler takes as ``net``; see `grnlab.network.export.to_decoupler`."""
-        return export.to_decoupler(self)
-
-    def to_regulons(self, *, min_targets: int = 1, regulators_only: bool = False) -> dict[str, dict[str, float]]:
-        """Make SCENIC-style regulons; see `grnlab.network.export.to_regulons`."""
-        return export.to_regulons(self, min_targets=min_targets, regulators_only=regulators_only)
-
-    @classmethod
-    def from_networkx(cls, graph: Any, *, name: str, on_bad: str = "raise") -> "GeneNetwork":
-        """Make a network of a networkx graph: nodes are genes, an undirected edge becomes one each way.
-
-        Edges without the attribute ``weight`` get 1; `on_bad` as in `from_edges`.
+        """List the edges out of `gene`, strongest first; empty when it has none. Errors as in `regulators`.
 
         Examples
         --------
-        >>> import networkx as nx
-        >>> GeneNetwork.from_networkx(nx.DiGraph([("SPI1", "LYZ")]), name="one").edges["weight"].tolist()
-        [1.0]
-        """
-        edges, genes = graph_files.from_networkx(graph)
-        return cls.from_edges(edges, genes, name=name, on_bad=on_bad)
-
-    @classmethod
-    def from_igraph(cls, graph: Any, *, name: str, on_bad: str = "raise") -> "GeneNetwork":
-        """Make a network of an igraph graph whose vertices have the attribute ``name``; else as `from_networkx`.
-
-        Examples
-        --------
-        >>> import igraph as ig
-        >>> graph = ig.Graph.TupleList([("SPI1", "LYZ")], directed=True)
-        >>> GeneNetwork.from_igraph(graph, name="one").targets("SPI1")["target"].tolist()
+        >>> edges = pd.DataFrame({"source": ["SPI1", "SPI1"], "target": ["CD14", "LYZ"], "weight": [0.3, 0.6]})
+        >>> network = GeneNetwork.from_edges(edges, name="monocyte")
+        >>> network.targets("SPI1", n=1)["target"].tolist()
         ['LYZ']
         """
-        edges, genes = graph_files.from_igraph(graph)
-        return cls.from_edges(edges, genes, name=name, on_bad=on_bad)
+        return self._edges_at("source", gene, n)
 
     # --- files
-
-    def write(self, path: str | Path, format: str | None = None, *, overwrite: bool = False) -> Path:
-        """Write a file for another program; see `grnlab.network.formats.write_network` for the formats."""
-        return write_network(self, path, format, overwrite=overwrite)
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Write the network to one ``.grn`` file, whole or not at all; the format is told in `grnlab.network.files`.
@@ -228,6 +183,15 @@ class GeneNetwork(Filters):
             When there is no such file.
         ValueError
             When the file is truncated, damaged or of another kind; the message names it.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> edges = pd.DataFrame({"source": ["SPI1", "SPI1"], "target": ["CD14", "LYZ"], "weight": [0.3, 0.6]})
+        >>> network = GeneNetwork.from_edges(edges, name="monocyte")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     GeneNetwork.load(network.save(Path(folder, "monocyte.grn"))).equals(network)
+        True
         """
         return cls.from_stored(files.read_network(path), path=path)
 

@@ -89,6 +89,13 @@ class NetworkSet(Mapping[str, GeneNetwork]):
             When a name is not in the set.
         ValueError
             When the two networks share no gene.
+
+        Examples
+        --------
+        >>> edges = pd.DataFrame({"source": ["A", "A"], "target": ["B", "C"], "weight": [2.0, 1.0]})
+        >>> nets = NetworkSet(GeneNetwork.from_edges(edges.head(n), name=f"top {n}") for n in (1, 2))
+        >>> nets.compare("top 1", "top 2").jaccard
+        1.0
         """
         return _compare(self[a], self[b])
 
@@ -117,6 +124,13 @@ class NetworkSet(Mapping[str, GeneNetwork]):
         ----------
         by, n, regulators_only
             As in `GeneNetwork.hubs`; `n` is per group.
+
+        Examples
+        --------
+        >>> edges = pd.DataFrame({"source": ["A", "A"], "target": ["B", "C"], "weight": [2.0, 1.0]})
+        >>> nets = NetworkSet(GeneNetwork.from_edges(edges.head(n), name=f"top {n}") for n in (1, 2))
+        >>> nets.hubs(n=1)[["group", "gene"]].values.tolist()
+        [['top 1', 'A'], ['top 2', 'A']]
         """
 
         def table(network: GeneNetwork) -> pd.DataFrame:
@@ -140,12 +154,27 @@ class NetworkSet(Mapping[str, GeneNetwork]):
             Names of two groups.
         resolution, seed
             As in `GeneNetwork.communities`.
+
+        Examples
+        --------
+        >>> edges = pd.DataFrame({"source": ["A", "A"], "target": ["B", "C"], "weight": [2.0, 1.0]})
+        >>> nets = NetworkSet(GeneNetwork.from_edges(edges.head(n), name=f"top {n}") for n in (1, 2))
+        >>> nets.match_communities("top 1", "top 2")[["a", "b", "jaccard"]].values.tolist()
+        [[0, 0, 1.0]]
         """
         found = (self[name].communities(resolution=resolution, seed=seed) for name in (a, b))
         return match_communities(*found)
 
     def edge_table(self) -> pd.DataFrame:
-        """List the edges of every group in one long table: ``group`` and the columns of `GeneNetwork.edges`."""
+        """List the edges of every group in one long table: ``group`` and the columns of `GeneNetwork.edges`.
+
+        Examples
+        --------
+        >>> edges = pd.DataFrame({"source": ["A", "A"], "target": ["B", "C"], "weight": [2.0, 1.0]})
+        >>> nets = NetworkSet(GeneNetwork.from_edges(edges.head(n), name=f"top {n}") for n in (1, 2))
+        >>> len(nets.edge_table())
+        3
+        """
         return self._long(lambda network: network.edges)
 
     def gene_table(self) -> pd.DataFrame:
@@ -181,7 +210,15 @@ class NetworkSet(Mapping[str, GeneNetwork]):
         )
 
     def summary(self) -> pd.DataFrame:
-        """Describe each group in one row; the columns are those of `GeneNetwork.summary`."""
+        """Describe each group in one row; the columns are those of `GeneNetwork.summary`.
+
+        Examples
+        --------
+        >>> edges = pd.DataFrame({"source": ["A", "A"], "target": ["B", "C"], "weight": [2.0, 1.0]})
+        >>> nets = NetworkSet(GeneNetwork.from_edges(edges.head(n), name=f"top {n}") for n in (1, 2))
+        >>> nets.summary()["n_edges"].tolist()
+        [1, 2]
+        """
         return pd.DataFrame([network.summary() for network in self.values()])
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> Path:

@@ -10,6 +10,7 @@ import scipy.sparse as sp
 if TYPE_CHECKING:
     import anndata as ad
 
+    from grnlab.network.base import NetworkTables
     from grnlab.network.network import GeneNetwork
 
 
@@ -51,7 +52,7 @@ def network_from_varp(
     return GeneNetwork(edges, pd.DataFrame(index=names), name=name or key, provenance=given)
 
 
-def network_to_anndata(network: "GeneNetwork", key: str = "GRN") -> "ad.AnnData":
+def network_to_anndata(network: "NetworkTables", key: str = "GRN") -> "ad.AnnData":
     """Make an AnnData without cells in GRnnData's layout: ``varp[key]`` is CSR, row = regulator, column = target.
 
     The gene table becomes ``var``; name, direction and provenance (JSON) are in ``uns["grn"]``. Signs do not fit.
