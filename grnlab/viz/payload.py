@@ -57,17 +57,17 @@ def group_payload(
     radius = _radius(hubs["score"].to_numpy())[genes]
     levels = len(detail.titles)
 
-    def places(n_shown: int, pulling: np.ndarray) -> np.ndarray:
-        own = community[genes[:n_shown]]
+    def places(n_shown: int, pulling: np.ndarray, *, by_community: bool) -> np.ndarray:
+        own = community[genes[:n_shown]] if by_community else None
         return layout(
             n_shown, ends[pulling], strength[edges][pulling], community=own, radius=radius[:n_shown], seed=seed
         )
 
-    first = places(int((gene_level == 0).sum()), detail.edge_level == 0)
+    first = places(int((gene_level == 0).sum()), detail.edge_level == 0, by_community=levels == 1)  # else by hub
     place = np.zeros((len(genes), 2))  # genes without an edge keep the origin: no level shows them
     if levels > 1:
         n_shown = int((gene_level < levels).sum())
-        place[:n_shown] = places(n_shown, detail.round < _LAYOUT_ROUNDS)
+        place[:n_shown] = places(n_shown, detail.round < _LAYOUT_ROUNDS, by_community=True)
     else:
         place[: len(first)] = first
     return {

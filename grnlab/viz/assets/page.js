@@ -97,10 +97,10 @@ function chooseGene(gene, { follow = true } = {}) {
   else if (page.view === 'gene') page.view = 'hubs';
   // a gene that this level does not show brings the first level that does
   const first = gene === null ? 0 : page.group.genes.level[gene];
-  const absent = page.other !== null && gene !== null && !scenes[0].picture.label.includes(page.group.genes.name[gene]);
-  const lacking = page.other === null && gene !== null && first > page.level && first < page.group.levels.length;
+  const compared = page.other !== null; // its picture takes the chosen gene's own edges in
+  const lacking = !compared && gene !== null && first > page.level && first < page.group.levels.length;
   if (lacking) { page.level = first; setControls(); }
-  if (focused || lacking || absent) refresh(); else relight({ follow });
+  if (focused || lacking || compared) refresh(); else relight({ follow });
   const { genes } = page.group;
   say(gene === null ? '' : `${shorten(genes.name[gene], 60)}: ${plural(genes.in_degree[gene], 'regulator')}, ${plural(genes.out_degree[gene], 'target')}`);
   showPanel();

@@ -113,7 +113,7 @@ function communitiesView(group, choose, showCommunity) {
   if (!group.communities.length) return [make('p', { class: 'hint' }, 'No community: this network has no edge.')];
   const columns = [
     {
-      title: 'community', value: (entry) => entry.id,
+      title: 'community', short: true, value: (entry) => entry.id,
       cell: (entry) => make('span', { class: 'gene' }, swatch(entry.colour), make('button', { type: 'button', class: 'link', title: 'Show it in the drawing', onclick: () => showCommunity(entry.id) }, String(entry.id))),
     },
     { title: 'genes', number: true, value: (entry) => entry.size },
@@ -130,7 +130,7 @@ function communitiesView(group, choose, showCommunity) {
 
 function enrichmentTable(group) {
   const columns = [
-    { title: 'of', hint: 'Community, or list of genes', value: (row) => row.group, cell: (row) => String(row.group) },
+    { title: 'of', short: true, hint: 'Community, or list of genes', value: (row) => row.group, cell: (row) => String(row.group) },
     { title: 'gene set', value: (row) => row.term, cell: (row) => make('span', { class: 'clip', title: [row.term, row.library, row.genes].filter(Boolean).join('\n') }, row.term) },
     { title: 'genes', number: true, hint: 'Shared genes of the genes of the set', value: (row) => row.overlap, cell: (row) => `${formatNumber(row.overlap)} / ${formatNumber(row.set_size)}` },
     { title: 'odds', number: true, hint: 'Odds ratio', value: (row) => row.odds_ratio },

@@ -98,8 +98,11 @@ function comparedEdges(comparison, asked) {
   const byRank = (side) => [...hubs].filter((hub) => hub[side] !== null).sort((a, b) => a[`rank_${side}`] - b[`rank_${side}`]).slice(0, COMPARED_HUBS);
   const chosen = new Set([...byRank('left'), ...byRank('right'), ...hubs.slice(0, COMPARED_HUBS)].map((hub) => hub.name));
   if (asked !== null) chosen.add(asked);
-  const pick = (group) => [...chosen].filter((name) => group.byName.has(name))
-    .flatMap((name) => group.outgoing[group.byName.get(name)].slice(0, COMPARED_TARGETS));
+  const pick = (group) => [...chosen].filter((name) => group.byName.has(name)).flatMap((name) => {
+    const gene = group.byName.get(name);
+    const regulators = name === asked ? group.incoming[gene].slice(0, COMPARED_TARGETS) : [];
+    return [...group.outgoing[gene].slice(0, COMPARED_TARGETS), ...regulators];
+  });
   return { left: new Set(pick(left)), right: new Set(pick(right)) };
 }
 

@@ -20,7 +20,7 @@ function swatch(colour, extra = '') {
   return dot;
 }
 
-// columns: {title, value(row), cell(row)?, number?, hint?, export(row)?}; options: {column, falling, caption, file}
+// columns: {title, value(row), cell(row)?, number?, short?, hint?, export(row)?}; options: {column, falling, caption, file}
 function makeTable(columns, rows, options = {}) {
   const sort = { column: options.column ?? 0, falling: options.falling ?? false };
   let limit = FIRST_ROWS;
@@ -57,7 +57,7 @@ function makeTable(columns, rows, options = {}) {
     body.replaceChildren(...ordered().slice(0, limit).map((row) => make(
       'tr', { class: options.rowClass ? options.rowClass(row) : '' },
       columns.map((column) => make(
-        'td', { class: column.number ? 'number' : 'text' },
+        'td', { class: column.number ? 'number' : column.short ? 'short' : 'text' },
         column.cell ? column.cell(row) : formatNumber(column.value(row)),
       )),
     )));
