@@ -176,6 +176,20 @@ def test_comparison_counts_what_compare_counts(visit):
     assert page.tab.is_hidden("#canvas-right")
 
 
+def test_edges_of_genes_that_only_one_network_knows_are_not_counted(visit):
+    first = network("left type", n_genes=40, n_edges=120)
+    second = network("right type", n_genes=30, n_edges=90)
+    networks = NetworkSet([first, GeneNetwork(second.edges, second.genes.drop(columns="is_tf"), name="right type")])
+    found = networks.compare("left type", "right type")
+    page = visit(networks)
+    page.tab.select_option("#versus", label="right type")
+    counts = page.tab.locator("#compare-counts dd").all_text_contents()
+    assert [int(value) for value in counts[:3]] == [len(found.edges_shared), len(found.edges_a), len(found.edges_b)]
+    apart = 120 - len(found.edges_shared) - len(found.edges_a)
+    assert apart > 0
+    assert page.tab.inner_text("#apart").startswith(f"{apart} further edges")
+
+
 def test_the_comparison_is_saved_edge_by_edge(visit):
     networks = overlapping()
     found = networks.compare("left type", "right type")

@@ -85,7 +85,7 @@ function geneView(group, gene, choose, focus) {
 // One row per cell type; the name opens it.
 function overviewView(current, open) {
   const columns = [
-    { title: 'cell type', value: (entry) => entry.name, cell: (entry) => make('button', { type: 'button', class: 'link', title: entry.name, 'aria-current': String(entry.number === current), onclick: () => open(entry.number) }, entry.name) },
+    { title: 'cell type', value: (entry) => entry.name, cell: (entry) => make('button', { type: 'button', class: 'link whole', title: entry.name, 'aria-current': String(entry.number === current), onclick: () => open(entry.number) }, entry.name) },
     { title: 'genes', number: true, value: (entry) => entry.n_genes },
     { title: 'edges', number: true, value: (entry) => entry.n_edges },
     { title: 'comm.', number: true, hint: 'Communities', value: (entry) => entry.n_communities },

@@ -133,8 +133,8 @@ function comparePictures(comparison, asked) {
       fill: labels.map((name, node) => (gene[node] < 0 ? rgba(colours().edge, 0.3) : left.colour[left.byName.get(name)] ?? null)), // the left network's in both
       label: labels, priority: Int32Array.from(fact('rank', 1e9)),
       edges: edgesOf(list.length, list.map((edge) => at.get(edge)[0]), list.map((edge) => at.get(edge)[1]),
-        list.map((edge) => (status[edge] >= 0 ? 0 : 1)), list.map((edge) => group.negative[edge]), list),
-      styles: [{ colour: rgba(colours().shared, 0.55), width: 1.3 }, { colour: rgba(alone, 0.75), width: 1.3 }],
+        list.map((edge) => (status[edge] >= 0 ? 1 : status[edge] === ALONE ? 2 : 0)), list.map((edge) => group.negative[edge]), list),
+      styles: [{ colour: rgba(alone, 0.35), width: 0.6 }, { colour: rgba(colours().shared, 0.55), width: 1.3 }, { colour: rgba(alone, 0.75), width: 1.3 }],
       arrows: true,
     };
   };
