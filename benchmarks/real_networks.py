@@ -5,7 +5,8 @@ DoRothEA). For every cell type of at least 100 cells, and for all cells pooled, 
 regulators of the attention network and of a Pearson network built in the same way, and scores both, with further
 baselines, against the gold standards. Universe: the regulators of the gold standard that are expressed × its targets
 that are expressed, self excluded. Nothing is fitted or chosen on these data. "untrained model" is the same
-architecture with random weights, read out in the same way.
+architecture with random weights, read out in the same way. "heads selected elsewhere" are chosen by
+:func:`grnlab.tl.select_heads` on sorted blood cells of the training set and by the other of the two gold standards.
 """
 
 import argparse
@@ -20,28 +21,36 @@ import torch
 import grnlab as gl
 from grnlab.attention import AttentionMaps
 from grnlab.backbones import ScPrint
-from grnlab.evaluate import BASELINES, score_edges
+from grnlab.evaluate import (
+    BASELINES,
+    GoldStandard,
+    candidate_universe,
+    score_regulators,
+    score_universe,
+)
+from grnlab.heads import HeadSelection
 
+TRAINING = "scrna/zheng2017_facs_pbmc.h5ad"
 DATASETS = {"pbmc3k": "scrna/pbmc3k.h5ad", "kang2018 control": "scrna/kang2018_ifnb_pbmc.h5ad"}
 
 
-def gold_standards(folder: Path) -> dict[str, set[tuple[str, str]]]:
-    """Sets of (regulator, target)."""
-    trrust = pd.read_csv(folder / "trrust_v2_human.csv.gz")
-    dorothea = pd.read_csv(folder / "dorothea_human.csv.gz")
-    dorothea = dorothea[dorothea["confidence"].isin(["A", "B", "C"])]
-    return {
-        "TRRUST": set(zip(trrust.iloc[:, 0], trrust.iloc[:, 1], strict=True)),
-        "DoRothEA A-C": set(zip(dorothea["tf"], dorothea["target"], strict=True)),
-    }
+def gold_standards(folder: Path, model: ScPrint) -> dict[str, GoldStandard]:
+    """Name → true edges, by the symbols of the model."""
+    dorothea = {"confidence": ["A", "B", "C"]}
+    found = [
+        gl.io.read_gold(folder / "trrust_v2_human.csv.gz", name="TRRUST"),
+        gl.io.read_gold(folder / "dorothea_human.csv.gz", name="DoRothEA A-C", keep=dorothea),
+    ]
+    return {gold.name: gold.align(model.vocab) for gold in found}
 
 
-def universe(names: pd.Index, gold: set[tuple[str, str]]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Regulators, targets, truth and the candidates that are not self pairs."""
-    regulators = np.flatnonzero(names.isin({source for source, _ in gold}))
-    targets = np.flatnonzero(names.isin({target for _, target in gold}))
-    truth = np.array([[(names[r], names[t]) in gold for t in targets] for r in regulators])
-    return regulators, targets, truth, regulators[:, None] != targets[None, :]
+def selected_heads(
+    model: ScPrint, data: Path, golds: dict[str, GoldStandard], n_genes: int
+) -> dict[str, HeadSelection]:
+    """Heads chosen on sorted blood cells of the training set, a fifth of them, by each gold standard."""
+    adata = gl.io.read(data / TRAINING)[::5].copy()
+    maps = gl.tl.attention(adata, model, groupby="cell_type", genes=n_genes, min_cells=50, skip_small=True)
+    return {name: gl.tl.select_heads(maps, gold) for name, gold in golds.items()}
 
 
 def log_counts(adata: object, maps: AttentionMaps, group: str, groupby: str, rows: np.ndarray) -> np.ndarray:
@@ -68,7 +77,8 @@ def score_model(
     """
     torch.manual_seed(0)
     untrained = ScPrint(model.vocab, model.config, name="untrained").eval()
-    golds = gold_standards(data / "networks")
+    golds = gold_standards(data / "networks", model)
+    chosen = selected_heads(model, data, golds, n_genes) if baselines else {}
     rows_out: list[dict[str, object]] = []
     hubs_out: list[dict[str, object]] = []
     for dataset, path in DATASETS.items():
@@ -107,28 +117,24 @@ def score_model(
             unit = torch.nn.functional.normalize(gene, dim=-1)
             dense["gene embedding cosine"] = (unit @ unit.T).numpy()
             for gold_name, gold in golds.items():
-                regulators, targets, truth, candidates = universe(names, gold)
-                if truth[candidates].sum() < 10:
+                of_gold = candidate_universe(gold, list(names))
+                if of_gold.n_true < 10:
                     continue
-                scored = {name: score[np.ix_(regulators, targets)] for name, score in dense.items()}
+                pairs = of_gold.regulators, of_gold.targets
+                scored = {name: score[np.ix_(*pairs)] for name, score in dense.items()}
                 if baselines:
-                    scored |= {name: score(expression, regulators, targets) for name, score in BASELINES.items()}
+                    scored |= {name: score(expression, *pairs) for name, score in BASELINES.items()}
+                for other, selection in chosen.items():  # heads never see the gold standard they are scored with
+                    if other != gold_name:
+                        weights_LH = selection.heads.weights_LH
+                        selected = maps.dense(group, weights_LH, rows=rows, symmetrize=True).T
+                        scored["heads selected elsewhere, symmetrised"] = selected[np.ix_(*pairs)]
                 for name, score in scored.items():
-                    found = score_edges(truth[candidates], score[candidates])
-                    rows_out.append(
-                        {
-                            "dataset": dataset,
-                            "group": group,
-                            "gold": gold_name,
-                            "method": name,
-                            "auprc_ratio": found.auprc_ratio,
-                            "epr": found.epr,
-                            "auroc": found.auroc,
-                            "per_tf_auroc": per_tf_auroc(truth, score, candidates),
-                            "candidates": found.n_candidates,
-                            "true": found.n_true,
-                        }
-                    )
+                    found = score_universe(of_gold, score)
+                    row = {"dataset": dataset, "group": group, "gold": gold_name, "method": name}
+                    row |= {key: getattr(found, key) for key in ("auprc_ratio", "epr", "auroc")}
+                    row["per_tf_auroc"] = score_regulators(of_gold, score)["auroc"].mean()
+                    rows_out.append(row | {"candidates": found.n_candidates, "true": found.n_true})
     return rows_out, hubs_out
 
 
@@ -152,16 +158,6 @@ def main() -> None:
         )
     if options.json is not None:
         options.json.write_text(json.dumps({"scores": rows, "hubs": hubs}, indent=1), encoding="utf-8")
-
-
-def per_tf_auroc(truth: np.ndarray, score: np.ndarray, candidates: np.ndarray) -> float:
-    """Mean AUROC over regulators with at least five true targets: blind to how popular a regulator is."""
-    found = [
-        score_edges(true[valid], value[valid]).auroc
-        for true, value, valid in zip(truth, score, candidates, strict=True)
-        if true[valid].sum() >= 5
-    ]
-    return float(np.mean(found)) if found else float("nan")
 
 
 def pearson_hubs(names: pd.Index, expression: np.ndarray, tfs: np.ndarray, top_k: int = 10) -> list[str]:
