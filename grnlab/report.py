@@ -66,32 +66,37 @@ def write_report(
     """
     check_out(out, overwrite=overwrite)
     with atomic_directory(out, overwrite=overwrite) as folder:
-        enrichment, untested = _enrichment(networks, gene_sets)
+        found, untested = _enrichment(networks, gene_sets)
+        enrichment = _long(found)
         networks.save(folder / "networks.grns")
         networks.write_tables(folder / "tables")
         enrichment.to_csv(folder / "enrichment.tsv", sep="\t", index=False)
-        write_page(networks, folder / "network.html", title=title or None, seed=seed)
+        write_page(networks, folder / "network.html", enrichment=found, title=title or None, seed=seed)
         (folder / "summary.md").write_text(
             summary_text(networks, enrichment, title, (*notes, *untested)), encoding="utf-8"
         )
     return Path(out)
 
 
-def _enrichment(networks: NetworkSet, gene_sets: str | Path | None) -> tuple[pd.DataFrame, list[str]]:
-    """Enrichment of the communities of every group, and notes on groups that no gene set speaks of."""
-    tables, notes = [], []
+def _enrichment(networks: NetworkSet, gene_sets: str | Path | None) -> tuple[dict[str, pd.DataFrame], list[str]]:
+    """Enrichment of the communities of every group, by its name, and notes on groups that no gene set speaks of."""
+    tables, notes = {}, []
     for name, network in networks.items():
         try:
-            table = network.enrich(gene_sets=gene_sets)
+            tables[name] = network.enrich(gene_sets=gene_sets)
         except ValueError as error:  # networks must not be lost because gene sets do not fit them
             logger.warning("no gene set was tested for %s: %s", name, error)
             notes.append(f"no gene set was tested for {_cell(name)}: {error}")
-            table = network.enrich({})
-        tables.append(table.rename(columns={"group": "community"}).assign(group=name))
-    found = [table for table in tables if len(table)] or tables[:1]
+            tables[name] = network.enrich({})
+    return tables, notes
+
+
+def _long(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    named = [table.rename(columns={"group": "community"}).assign(group=name) for name, table in tables.items()]
+    found = [table for table in named if len(table)] or named[:1]
     enrichment = pd.concat(found, ignore_index=True)
     enrichment.insert(0, "group", enrichment.pop("group"))
-    return enrichment, notes
+    return enrichment
 
 
 def check_out(out: str | Path, *, overwrite: bool = False) -> None:
