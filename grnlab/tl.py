@@ -3,7 +3,7 @@
 import difflib
 import json
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import anndata as ad
@@ -421,6 +421,9 @@ def sign_edges(
     >>> sorted(gl.tl.sign_edges(adata, nets, alpha=1)["all"].edges["sign"].unique().tolist())
     [-1, 1]
     """
+    if not isinstance(networks, Mapping):
+        msg = f"networks must be a NetworkSet, got {type(networks).__name__}; write NetworkSet([network])."
+        raise ValueError(msg)
     counts = counts_of(adata, layer=layer)
     totals = np.maximum(np.asarray(counts.sum(axis=1)).ravel(), 1)
     scaled = sp.csr_matrix(sp.diags(1e4 / totals) @ counts).log1p()

@@ -31,12 +31,14 @@ class DifferentialNetworks:
     edges
         ``source, target, weight_a, weight_b`` (0 where a network has no such edge), ``difference`` (a minus b), ``z``
         (difference, less its mean over all labellings, over its spread there), ``pvalue`` (two-sided), ``padj``
-        (Benjamini-Hochberg over the edges tested); lowest p-value first, then largest ``|z|``.
+        (Benjamini-Hochberg over the edges tested); lowest p-value first, then largest ``|z|``. Edges of a gene that
+        `a` or `b` does not have are not tested: that a gene is silent is no difference of networks.
     overlap
-        ``n_edges_shared, jaccard, jaccard_null`` (mean under permuted labels) and ``pvalue`` (one-sided: share of
-        labellings whose networks are as unlike each other).
+        Among the genes that both networks have: ``n_edges_shared, jaccard, jaccard_null`` (mean under permuted labels)
+        and ``pvalue`` (one-sided: share of labellings whose networks are as unlike each other).
     n_permutations
-        Labellings drawn besides the real one; no p-value lies below 1 / (n_permutations + 1).
+        Labellings drawn besides the real one; no p-value lies below 1 / (n_permutations + 1), save those of the
+        pooled null.
     """
 
     a: "GeneNetwork"
@@ -47,7 +49,7 @@ class DifferentialNetworks:
     _hubs: pd.DataFrame
 
     def hubs(self, by: str = "pagerank", *, n: int | None = None) -> pd.DataFrame:
-        """Differential hubs, the lowest p-value first, then the largest ``|z|``.
+        """Differential hubs among the genes that both networks have: lowest p-value first, then largest ``|z|``.
 
         Parameters
         ----------
@@ -58,7 +60,7 @@ class DifferentialNetworks:
 
         Returns
         -------
-        Indexed by gene: ``a``, ``b`` (the centralities; 0 for a gene a network does not have), ``difference``, ``z``,
+        Indexed by gene: ``a``, ``b`` (the centralities), ``difference``, ``z``,
         ``pvalue`` (two-sided) and ``padj`` (Benjamini-Hochberg over the genes, for this centrality).
 
         Raises

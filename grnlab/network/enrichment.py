@@ -111,10 +111,11 @@ def cut_sets(libraries: dict[str, dict[str, list[str]]], universe: pd.Index) -> 
     left = sum(len(sets) for sets in cut.values())
     total = sum(len(sets) for sets in libraries.values())
     if left == 0:
+        shown = repr(universe[0]) if len(universe) else "nothing"
         example = next((gene for sets in libraries.values() for genes in sets.values() for gene in genes), "none")
         msg = (
             f"gene_sets: none of the {total} sets has a gene among the {len(universe):,} genes of the background; the "
-            f"sets name genes like {example!r}, the background {universe[0]!r}. Use the same kind of names and species."
+            f"sets name genes like {example!r}, the background {shown}. Use the same kind of names and species."
         )
         raise ValueError(msg)
     if left < total:

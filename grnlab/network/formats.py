@@ -187,5 +187,6 @@ def _format(path: Path, format: str | None) -> str:
     for name, known in FORMATS.items():
         if ending.casefold() in known.endings:
             return name
-    msg = f"the format of {path.name!r} cannot be told by its ending; pass format, one of {', '.join(FORMATS)}."
+    own = " (.grn is written by network.save and read by GeneNetwork.load)" if ending.casefold() == ".grn" else ""
+    msg = f"the format of {path.name!r} cannot be told by its ending{own}; pass format, one of {', '.join(FORMATS)}."
     raise ValueError(msg)

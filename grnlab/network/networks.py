@@ -47,6 +47,9 @@ class NetworkSet(Mapping[str, GeneNetwork]):
     __slots__ = ("_networks", "_provenance")
 
     def __init__(self, networks: Iterable[GeneNetwork], provenance: Mapping[str, Any] | None = None) -> None:
+        if isinstance(networks, GeneNetwork):
+            msg = "networks must be several GeneNetwork objects, got one; write NetworkSet([network])."
+            raise ValueError(msg)
         self._networks: dict[str, GeneNetwork] = {}
         for network in networks:
             if not isinstance(network, GeneNetwork):

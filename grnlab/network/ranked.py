@@ -3,6 +3,7 @@
 import inspect
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 from scipy.special import ndtri
 
@@ -92,6 +93,7 @@ def prerank(
     values = (values.iloc[order_by(values)] / values.abs().max()).round(10)
     # normal scores: a few huge hubs would decide every enrichment score, and leave no null scores below zero
     scores = pd.Series(ndtri((values.rank() - 0.5) / len(values)), index=values.index)
+    scores -= 1e-12 * np.arange(len(scores))  # gseapy would order ties as it likes, and warn of it
     # positions instead of names: gseapy changes case and drops what looks like missing
     code = {gene: f"G{i}" for i, gene in enumerate(universe)}
     keys = {f"S{i}": key for i, key in enumerate(sets)}

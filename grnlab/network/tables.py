@@ -138,14 +138,21 @@ def check_known(wanted: Iterable[str], known: pd.Index, *, argument: str, where:
     if isinstance(wanted, str):
         msg = f"{argument} must be a list of gene names, got the text {wanted!r}; write [{wanted!r}]."
         raise ValueError(msg)
+    wanted = list(wanted)
+    if any(isinstance(name, list | dict | set) for name in wanted):
+        msg = (
+            f"{argument} must be gene names (str), got {next(name for name in wanted if not isinstance(name, str))!r}."
+        )
+        raise ValueError(msg)
     names = list(dict.fromkeys(wanted))
-    unknown = [name for name in names if name not in known]
+    unknown = [name for name in names if not isinstance(name, str) or name not in known]
     if unknown:
         first = unknown[0]
         close = nearest_names(first, known) if isinstance(first, str) else []
-        mend = f"Nearest names: {', '.join(close)}." if close else f"It holds names such as {', '.join(known[:3])}."
+        some = f"It holds names such as {', '.join(known[:3])}." if len(known) else ""
+        mend = f"Nearest names: {', '.join(close)}." if close else some
         others = f" ({len(unknown):,} of the {len(names):,} genes are not known)" if len(names) > 1 else ""
-        msg = f"{argument}: gene {first!r} is not in {where}, which has {len(known):,} genes{others}. {mend}"
+        msg = f"{argument}: gene {first!r} is not in {where}, which has {len(known):,} genes{others}. {mend}".rstrip()
         raise ValueError(msg)
     return names
 

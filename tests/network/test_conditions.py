@@ -144,6 +144,11 @@ def test_signs_from_counts(cells, human_model):
         gl.tl.sign_edges(cells, nets, groupby="donor")
 
 
+def test_signs_need_a_set_of_networks(cells, blood):
+    with pytest.raises(ValueError, match=r"must be a NetworkSet, got GeneNetwork; write NetworkSet\(\[network\]\)"):
+        gl.tl.sign_edges(cells, blood)
+
+
 def test_stored_networks_come_back(cells, human_model):
     nets = gl.tl.infer_networks(gl.tl.attention(cells, human_model, groupby="cell_type", genes=30), regulators="all")
     adata = cells.copy()

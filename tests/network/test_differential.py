@@ -8,6 +8,7 @@ import scipy.stats
 
 from grnlab.network import GeneNetwork, permutation_test
 from grnlab.network.hubs import CENTRALITIES
+from grnlab.network.labellings import _compare
 from grnlab.network.relabel import Labels
 from grnlab.network.statistics import benjamini_hochberg, permutation_pvalues
 
@@ -239,4 +240,28 @@ def test_networks_without_edges_and_with_other_genes():
     found = permutation_test(infer, list("aabb"), a="a", b="b", n_permutations=5)
     assert found.edges.empty
     assert found.overlap["jaccard"] == 1
-    assert set(found.hubs().index) == {"G0", "G1", "G2"}
+    assert set(found.hubs().index) == {"G0", "G1"}  # G2 is in the network of one condition only
+
+
+def test_a_gene_that_one_condition_lacks_is_no_differential_hub(build):
+    """The marker is silent in b; a shuffle that mixes the conditions knows it on both sides."""
+
+    def infer(rows):
+        silent = not (rows < 6).any()
+        edges = [("TF", "X", 1.0 + rows.mean()), ("TF", "Y", 2.0)]
+        return build(edges if silent else [*edges, ("TF", "MARKER", 5.0)])
+
+    found = permutation_test(infer, ["a"] * 6 + ["b"] * 6, a="a", b="b", n_permutations=30, null="pooled")
+    assert "MARKER" not in found.hubs().index
+    assert found.edges["target"].tolist() == ["X", "Y"]
+    assert found.overlap["n_edges_shared"] == 2
+    assert found.overlap["jaccard"] == 1
+
+
+@pytest.mark.parametrize("null", ["edge", "pooled"])
+def test_labellings_without_the_gene_do_not_count(null):
+    """Missing labellings leave a p-value as if they had not been drawn."""
+    difference = np.random.default_rng(0).normal(size=(20, 4))
+    gaps = np.insert(difference, [3, 9], np.nan, axis=0)
+    for whole, cut in zip(_compare(difference, null), _compare(gaps, null), strict=True):
+        np.testing.assert_allclose(cut, whole)

@@ -255,6 +255,8 @@ def test_wrong_paths_and_formats(blood, tmp_path):
         blood.write(tmp_path / "x", "excel")
     with pytest.raises(ValueError, match="cannot be told by its ending"):
         blood.write(tmp_path / "x.docx")
+    with pytest.raises(ValueError, match=r"\.grn is written by network\.save"):
+        blood.write(tmp_path / "x.grn")
     with pytest.raises(ValueError, match="is a folder; name a file"):
         read_network(tmp_path, "csv")
     ad.AnnData(np.ones((1, 1))).write_h5ad(tmp_path / "no.h5ad")

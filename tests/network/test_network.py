@@ -20,6 +20,15 @@ def test_an_unknown_gene_is_answered_with_nearest_names(blood, ask):
         getattr(blood, ask)("CEBPA")
 
 
+def test_a_gene_that_is_no_name_is_refused(blood):
+    with pytest.raises(ValueError, match=r"gene must be gene names \(str\), got \['LYZ'\]"):
+        blood.regulators(["LYZ"])
+    with pytest.raises(ValueError, match="gene None is not in network"):
+        blood.targets(None)
+    with pytest.raises(ValueError, match="which has 0 genes.$"):
+        blood.subset([]).targets("LYZ")
+
+
 def test_subset_cuts_universe_and_edges(blood):
     small = blood.subset(["SPI1", "LYZ", "KIT"])
     assert small.genes.index.tolist() == ["KIT", "LYZ", "SPI1"]

@@ -26,6 +26,8 @@ def test_names_must_differ_and_members_be_networks(blood, nets):
         NetworkSet([blood, blood])
     with pytest.raises(ValueError, match="got str; pass a mapping's values"):
         NetworkSet({"blood": blood})
+    with pytest.raises(ValueError, match=r"got one; write NetworkSet\(\[network\]\)"):
+        NetworkSet(blood)
     with pytest.raises(ValueError, match="provenance must hold"):
         NetworkSet([blood], provenance={"x": {1, 2}})
 

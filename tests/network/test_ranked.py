@@ -75,6 +75,13 @@ def test_sizes_and_nothing_to_rank(blood, empty):
         blood.prerank(by="fame")
     with pytest.raises(ValueError, match="none of the 1 sets has a gene"):
         blood.prerank({"s": ["ENSG1"]})
+    with pytest.raises(ValueError, match=r"the background nothing\."):
+        empty.subset([]).prerank({"s": ["A"]})
+
+
+def test_ties_are_ordered_by_name_without_a_warning(hubby, capfd):
+    hubby.prerank({"some": hubby.genes.index[-6:]}, by="degree")
+    assert "Duplicated" not in capfd.readouterr().err
 
 
 # --- the net, only when asked

@@ -60,7 +60,7 @@ def test_neighbourhood_of_odd_names_renders():
 
 
 def test_neighbourhood_names_the_nearest_genes():
-    with pytest.raises(ValueError, match=r"'GENE3x' is not in the network 'group'.*GENE3"):
+    with pytest.raises(ValueError, match=r"'GENE3x' is not in network 'group'.*GENE3"):
         neighbourhood(network(), "GENE3x")
 
 

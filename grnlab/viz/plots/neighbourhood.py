@@ -1,12 +1,12 @@
 """The neighbourhood of one gene: its strongest regulators and targets."""
 
-import difflib
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from grnlab._optional import require
 from grnlab.network import GeneNetwork
+from grnlab.network.tables import check_known
 from grnlab.viz.plots.style import REGULATOR, TARGET, new_axes, short
 
 if TYPE_CHECKING:
@@ -50,11 +50,7 @@ def neighbourhood(network: GeneNetwork, gene: str, *, n_top: int = 15, ax: "Axes
     >>> [text.get_text() for text in ax.texts]
     ['LYZ', 'SPI1']
     """
-    if gene not in network.genes.index:
-        near = difflib.get_close_matches(gene, list(map(str, network.genes.index)), n=3, cutoff=0.5)
-        mend = f"Nearest names: {', '.join(near)}." if near else "See network.genes.index for its genes."
-        msg = f"gene {gene!r} is not in the network {network.name!r}. {mend}"
-        raise ValueError(msg)
+    check_known([gene], network.genes.index, argument="gene", where=f"network {network.name!r}")
     edges = network.edges.assign(strength=network.edges["weight"].abs())
     regulators = edges[edges["target"] == gene].nlargest(n_top, "strength")
     targets = edges[edges["source"] == gene].nlargest(n_top, "strength")
