@@ -60,8 +60,9 @@ class DifferentialNetworks:
 
         Returns
         -------
-        Indexed by gene: ``a``, ``b`` (the centralities), ``difference``, ``z``,
-        ``pvalue`` (two-sided) and ``padj`` (Benjamini-Hochberg over the genes, for this centrality).
+        Indexed by gene: ``a``, ``b`` (the centralities), ``difference``, ``z``, ``pvalue`` (two-sided) and ``padj``
+        (Benjamini-Hochberg over the genes with any difference in any labelling, for this centrality; 1 for others).
+        PageRank is tested less its smallest value in the network, which every gene has.
 
         Raises
         ------

@@ -94,7 +94,14 @@ class Labellings:
         tables = []
         for number, centrality in enumerate(CENTRALITIES):
             first, second = value[0, :, number], value[1, :, number]
-            z, pvalue = _compare(first - second, null)
+            above = (
+                [_above_floor(values) for values in (first, second)] if centrality == "pagerank" else [first, second]
+            )
+            difference = above[0] - above[1]
+            z, pvalue = _compare(difference, null)
+            # genes without an edge to speak of in any labelling (which does not see the labels) are no test
+            idle = (np.nan_to_num(difference) == 0).all(axis=0)
+            padj = np.where(idle, 1.0, benjamini_hochberg(np.where(idle, np.nan, pvalue)))
             columns = {
                 "centrality": centrality,
                 "gene": names,
@@ -102,12 +109,12 @@ class Labellings:
                 "b": second[0],
                 "difference": first[0] - second[0],
                 "z": z,
-                "pvalue": pvalue,
-                "padj": benjamini_hochberg(pvalue),
+                "pvalue": np.where(idle, 1.0, pvalue),
+                "padj": padj,
             }
             table = pd.DataFrame(columns)
             by_z = order_by(pd.Series(np.abs(z), index=names))
-            tables.append(table.iloc[by_z[np.argsort(pvalue[by_z], kind="stable")]])
+            tables.append(table.iloc[by_z[np.argsort(table["pvalue"].to_numpy()[by_z], kind="stable")]])
         return pd.concat(tables, ignore_index=True)
 
     def _known(self) -> np.ndarray:
@@ -131,6 +138,13 @@ class Labellings:
 
     def _centralities(self, network: "GeneNetwork") -> tuple[np.ndarray, np.ndarray]:
         return self._codes(network), centralities(network)[list(CENTRALITIES)].to_numpy(dtype=np.float32)
+
+
+def _above_floor(pagerank_BX: np.ndarray) -> np.ndarray:
+    """What PageRank gives a gene beyond what it gives every gene, which depends on the rest of the network alone."""
+    above = pagerank_BX - np.fmin.reduce(pagerank_BX, axis=1, keepdims=True, initial=np.inf)
+    above[above < 1e-6 * np.fmax.reduce(pagerank_BX, axis=1, keepdims=True, initial=0.0)] = 0.0  # rounding of solvers
+    return above
 
 
 def _compare(difference_BX: np.ndarray, null: str) -> tuple[np.ndarray, np.ndarray]:

@@ -139,10 +139,9 @@ def check_known(wanted: Iterable[str], known: pd.Index, *, argument: str, where:
         msg = f"{argument} must be a list of gene names, got the text {wanted!r}; write [{wanted!r}]."
         raise ValueError(msg)
     wanted = list(wanted)
-    if any(isinstance(name, list | dict | set) for name in wanted):
-        msg = (
-            f"{argument} must be gene names (str), got {next(name for name in wanted if not isinstance(name, str))!r}."
-        )
+    odd = [name for name in wanted if isinstance(name, list | dict | set)]
+    if odd:
+        msg = f"{argument} must be gene names (str), got {odd[0]!r}."
         raise ValueError(msg)
     names = list(dict.fromkeys(wanted))
     unknown = [name for name in names if not isinstance(name, str) or name not in known]

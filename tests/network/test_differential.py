@@ -258,6 +258,20 @@ def test_a_gene_that_one_condition_lacks_is_no_differential_hub(build):
     assert found.overlap["jaccard"] == 1
 
 
+def test_a_gene_that_regulates_nobody_is_no_differential_hub_by_pagerank(build):
+    """It has the smallest PageRank, which moves with the rest of the network."""
+
+    def infer(rows):
+        drive = 1.0 + 3.0 * (rows < 6).mean()
+        return build([("T1", "Xa", drive), ("T2", "Xa", 1.0), ("T2", "Xb", 1.0), ("Xb", "T2", drive)])
+
+    found = permutation_test(infer, ["a"] * 6 + ["b"] * 6, a="a", b="b", n_permutations=60, null="edge", seed=1)
+    hubs = found.hubs("pagerank")
+    assert (hubs.loc["Xa", ["pvalue", "padj"]] == 1).all()
+    assert hubs.loc["T1", "padj"] < 0.1
+    assert hubs.loc["Xa", "a"] > 0  # the value itself is told as it is
+
+
 @pytest.mark.parametrize("null", ["edge", "pooled"])
 def test_labellings_without_the_gene_do_not_count(null):
     """Missing labellings leave a p-value as if they had not been drawn."""

@@ -25,7 +25,7 @@ def test_a_gene_that_is_no_name_is_refused(blood):
         blood.regulators(["LYZ"])
     with pytest.raises(ValueError, match="gene None is not in network"):
         blood.targets(None)
-    with pytest.raises(ValueError, match="which has 0 genes.$"):
+    with pytest.raises(ValueError, match=r"which has 0 genes\.$"):
         blood.subset([]).targets("LYZ")
 
 
