@@ -21,6 +21,7 @@ from grnlab.heads import HeadSet, select_heads
 from grnlab.network.conditions import BLOCK, bootstrap_blocks, compare_blocks
 from grnlab.network.differential import DifferentialNetworks
 from grnlab.network.infer import infer_networks
+from grnlab.network.network import GeneNetwork
 from grnlab.network.networks import NetworkSet
 from grnlab.network.signs import sign_edges as _sign_edges
 from grnlab.network.varp import network_from_varp
@@ -153,14 +154,14 @@ def attention(
 def store_networks(adata: ad.AnnData, networks: NetworkSet) -> None:
     """Write each network into ``adata.varp["grn_<group>"]``: CSR, row = regulator, column = target.
 
-    Genes of a network that are not in `adata` under the name the network was made from cannot be stored; the names
-    come from the networks' ``name_in_data`` column. A ``/`` in the name of a group becomes ``|``. Their provenance is
-    kept as JSON in ``adata.uns["grn"]``.
+    Genes are found under the name the network was made from (its column ``name_in_data``), or else under their own;
+    edges of genes that `adata` does not have cannot be stored, and their number is logged. A ``/`` in the name of a
+    group becomes ``|``. Provenance is kept as JSON in ``adata.uns["grn"]``.
 
     Raises
     ------
     ValueError
-        When two names become one by that.
+        When two names become one by that, or `adata` has none of the genes of a network.
     """
     keys = {name: f"grn_{name}".replace("/", "|") for name in networks}
     if len(set(keys.values())) < len(keys):
@@ -168,10 +169,15 @@ def store_networks(adata: ad.AnnData, networks: NetworkSet) -> None:
         raise ValueError(msg)
     place = pd.Series(np.arange(adata.n_vars), index=adata.var_names)
     for name, network in networks.items():
-        where = place.reindex(network.genes["name_in_data"]).to_numpy()
+        where = place.reindex(_names_in_data(network)).to_numpy()
+        if len(where) and np.isnan(where).all():
+            msg = f"adata has none of the {len(where):,} genes of {name!r}; are they named by another kind of name?"
+            raise ValueError(msg)
         source, target = network.edge_positions()
         rows, columns = where[source], where[target]
         keep = ~(np.isnan(rows) | np.isnan(columns))
+        if not keep.all():
+            logger.warning("%d edges of %s are not stored: adata lacks their genes", int((~keep).sum()), name)
         weight = network.edges["weight"].to_numpy()[keep]
         shape = (adata.n_vars, adata.n_vars)
         adata.varp[keys[name]] = sp.csr_matrix((weight, (rows[keep].astype(int), columns[keep].astype(int))), shape)
@@ -435,11 +441,15 @@ def sign_edges(
         if rows is None:
             msg = f"adata.obs[{groupby!r}] has no cell of the group {name!r}; it has {list(groups)}."
             raise ValueError(msg)
-        in_data = network.genes.get("name_in_data", pd.Series(network.genes.index, index=network.genes.index))
+        in_data = _names_in_data(network)
         known = in_data[in_data.isin(place)]
         columns = [place[gene] for gene in known]
         signed.append(_sign_edges(network, scaled[rows][:, columns], known.index, method=method, alpha=alpha))
     return NetworkSet(signed, networks.provenance)
+
+
+def _names_in_data(network: GeneNetwork) -> pd.Series:
+    return network.genes.get("name_in_data", pd.Series(network.genes.index, index=network.genes.index))
 
 
 def align_genes(adata: ad.AnnData, vocab: GeneVocab) -> Alignment:
