@@ -158,6 +158,13 @@ def store_networks(adata: ad.AnnData, networks: NetworkSet) -> None:
     edges of genes that `adata` does not have cannot be stored, and their number is logged. A ``/`` in the name of a
     group becomes ``|``. Provenance is kept as JSON in ``adata.uns["grn"]``.
 
+    Parameters
+    ----------
+    adata
+        Cells or anything else with the genes; changed in place, its counts are not touched.
+    networks
+        What :func:`infer_networks` gave.
+
     Raises
     ------
     ValueError
