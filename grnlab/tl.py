@@ -15,8 +15,8 @@ from tqdm.auto import tqdm
 from grnlab.attention import AttentionMaps, pool_queries_keys
 from grnlab.backbones.base import Backbone
 from grnlab.data.counts import counts_of
+from grnlab.data.names import align_genes
 from grnlab.data.select import select_genes
-from grnlab.genes import Alignment, GeneVocab, align
 from grnlab.heads import HeadSet, select_heads
 from grnlab.network.conditions import BLOCK, bootstrap_blocks, compare_blocks
 from grnlab.network.differential import DifferentialNetworks
@@ -38,16 +38,6 @@ __all__ = [
 ]
 
 logger = logging.getLogger(__name__)
-_NAME_COLUMNS = (
-    "ensembl_id",
-    "gene_ids",
-    "gene_id",
-    "feature_id",
-    "symbol",
-    "gene_symbols",
-    "gene_name",
-    "feature_name",
-)
 
 
 def attention(
@@ -457,24 +447,6 @@ def sign_edges(
 
 def _names_in_data(network: GeneNetwork) -> pd.Series:
     return network.genes.get("name_in_data", pd.Series(network.genes.index, index=network.genes.index))
-
-
-def align_genes(adata: ad.AnnData, vocab: GeneVocab) -> Alignment:
-    """Align by ``var_names``, or by a column of ``adata.var`` that names more than twice as many known genes."""
-    names = adata.var_names.astype(str)
-    known = sum(vocab.token(name) is not None for name in names)
-    for column in _NAME_COLUMNS:
-        if column not in adata.var:
-            continue
-        others = adata.var[column].astype(str)
-        if sum(vocab.token(name) is not None for name in others) > 2 * known:
-            logger.info("gene names are taken from adata.var[%r]", column)
-            try:
-                return align(others.tolist(), vocab)
-            except ValueError as error:
-                msg = f"{error} (The names are those of adata.var[{column!r}]: put them into adata.var_names first.)"
-                raise ValueError(msg) from error
-    return align(names.tolist(), vocab)
 
 
 def _groups(adata: ad.AnnData, groupby: str | None, *, min_cells: int, skip_small: bool) -> dict[str, np.ndarray]:
