@@ -25,8 +25,10 @@ from grnlab.network.network import GeneNetwork
 from grnlab.network.networks import NetworkSet
 from grnlab.network.signs import sign_edges as _sign_edges
 from grnlab.network.varp import network_from_varp
+from grnlab.training.adapt import adapt
 
 __all__ = [
+    "adapt",
     "attention",
     "bootstrap_networks",
     "compare_conditions",
