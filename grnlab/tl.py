@@ -1,6 +1,5 @@
 """Tools: attention of a model on cells, and networks from it."""
 
-import difflib
 import json
 import logging
 from collections.abc import Collection, Mapping
@@ -13,8 +12,10 @@ import scipy.sparse as sp
 from tqdm.auto import tqdm
 
 from grnlab.attention import AttentionMaps, pool_queries_keys
+from grnlab.attention.prepare import prepare_cells
 from grnlab.backbones.base import Backbone
 from grnlab.data.counts import counts_of
+from grnlab.data.groups import cell_groups
 from grnlab.data.names import align_genes
 from grnlab.data.select import select_genes
 from grnlab.heads import HeadSet, select_heads
@@ -95,52 +96,23 @@ def attention(
     >>> gl.tl.attention(adata, gl.load_model("grnlab-small"), genes=50)
     AttentionMaps(50 genes, 4 layers × 4 heads; all (40 cells))
     """
-    counts = counts_of(adata, layer=layer)
-    found = align_genes(adata, model.vocab)
-    logger.info("%s", found.report)
-    groups = _groups(adata, groupby, min_cells=min_cells, skip_small=skip_small)
-    totals = np.asarray(counts.sum(axis=1)).ravel()
-    if (totals == 0).any():
-        msg = (
-            f"{int((totals == 0).sum())} cells have no counts, the first is {adata.obs_names[totals == 0][0]!r}; "
-            "remove them with scanpy.pp.filter_cells(adata, min_counts=1)."
-        )
-        raise ValueError(msg)
-    aligned = counts[:, found.columns]
-    aligned.sort_indices()  # the order of the columns in the file must not show in any sum
-    symbols, is_tf = model.vocab.symbols[found.tokens], model.vocab.is_tf[found.tokens]
-    chosen = select_genes(aligned, symbols, is_tf, genes)
-    aligned, tokens = sp.csr_matrix(aligned[:, chosen]), found.tokens[chosen]
-    table = pd.DataFrame(
-        {
-            "token": tokens,
-            "ensembl_id": model.vocab.table["ensembl_id"].to_numpy(dtype=object)[tokens],
-            "is_tf": is_tf[chosen],
-            "name_in_data": adata.var_names.to_numpy(dtype=object)[found.columns[chosen]],
-        },
-        index=pd.Index(symbols[chosen].astype(str), name="gene"),
+    cells = prepare_cells(
+        adata, model, groupby=groupby, genes=genes, layer=layer, min_cells=min_cells, skip_small=skip_small
     )
-    pooled, expression = {}, {}
-    with tqdm(total=sum(map(len, groups.values())), desc="attention", unit="cell", disable=None) as bar:
-        for name, cells in groups.items():
+    pooled = {}
+    with tqdm(total=sum(map(len, cells.groups.values())), desc="attention", unit="cell", disable=None) as bar:
+        for name in cells.groups:
             bar.set_postfix_str(name)
+            counts, totals = cells.of(name)
             pooled[name] = pool_queries_keys(
-                model, aligned[cells], tokens, totals[cells], name=name, context=context, on_batch=bar.update
+                model, counts, cells.tokens, totals, name=name, context=context, on_batch=bar.update
             )
-            expression[name] = _expression(aligned[cells], totals[cells], table.index)
-    provenance = {
-        "model": model.name,
-        "weights_sha256": getattr(model, "weights_hash", ""),
-        "vocab_sha256": model.vocab.hash,
-        "alignment": str(found.report),
-        "groupby": groupby or "",
-        "cells_per_group": {name: len(cells) for name, cells in groups.items()},
-        "n_genes_shown": len(tokens),
+    provenance = cells.provenance | {
         "context": context,
         "readout": "mean queries and keys over the cells of a group",
         "seed": "none: nothing here is random",
     }
-    return AttentionMaps(table, pooled, model.attention, expression, provenance)
+    return AttentionMaps(cells.genes, pooled, model.attention, cells.expression(), provenance)
 
 
 def store_networks(adata: ad.AnnData, networks: NetworkSet) -> None:
@@ -368,7 +340,7 @@ def bootstrap_networks(
         return attention(cells, model, groupby=BLOCK, genes=names, layer=layer, context=context, min_cells=1)
 
     networks = []
-    for name, rows in _groups(adata, groupby, min_cells=min_cells, skip_small=skip_small).items():
+    for name, rows in cell_groups(adata, groupby, min_cells=min_cells, skip_small=skip_small).items():
         network = bootstrap_blocks(
             adata[rows],
             pool,
@@ -433,7 +405,7 @@ def sign_edges(
     totals = np.maximum(np.asarray(counts.sum(axis=1)).ravel(), 1)
     scaled = sp.csr_matrix(sp.diags(1e4 / totals) @ counts).log1p()
     place = {name: column for column, name in enumerate(adata.var_names)}
-    groups = _groups(adata, groupby, min_cells=1, skip_small=True)
+    groups = cell_groups(adata, groupby, min_cells=1, skip_small=True)
     signed = []
     for name, network in networks.items():
         rows = groups.get("all" if groupby is None else name)
@@ -449,45 +421,3 @@ def sign_edges(
 
 def _names_in_data(network: GeneNetwork) -> pd.Series:
     return network.genes.get("name_in_data", pd.Series(network.genes.index, index=network.genes.index))
-
-
-def _groups(adata: ad.AnnData, groupby: str | None, *, min_cells: int, skip_small: bool) -> dict[str, np.ndarray]:
-    if groupby is None:
-        return {"all": np.arange(adata.n_obs)}
-    if groupby not in adata.obs:
-        near = difflib.get_close_matches(groupby, map(str, adata.obs.columns), n=3)
-        msg = f"groupby={groupby!r} is not a column of adata.obs; there are {list(map(str, adata.obs.columns))}" + (
-            f" (did you mean {near[0]!r}?)." if near else "."
-        )
-        raise ValueError(msg)
-    labels = adata.obs[groupby]
-    if labels.isna().any():
-        logger.warning("%d cells have no %s and are left out", int(labels.isna().sum()), groupby)
-    text = labels.astype(object).map(str, na_action="ignore")  # a label 1 and a label "1" are one group
-    groups = {name: np.flatnonzero(text == name) for name in sorted(text.dropna().unique())}
-    small = {name: len(cells) for name, cells in groups.items() if len(cells) < min_cells}
-    if small and not skip_small:
-        shown = ", ".join(f"{name!r} ({size})" for name, size in list(small.items())[:5])
-        msg = (
-            f"{len(small)} of {len(groups)} groups of {groupby!r} have fewer than {min_cells} cells: {shown}. "
-            "A mean over so few says little. Leave them out with skip_small=True (--skip-small), or lower min_cells "
-            "(--min-cells)."
-        )
-        raise ValueError(msg)
-    if len(small) == len(groups):
-        msg = f"no group of {groupby!r} has min_cells={min_cells} cells; lower min_cells or choose another column."
-        raise ValueError(msg)
-    if small:
-        logger.warning("groups with fewer than %d cells are left out: %s", min_cells, ", ".join(small))
-    return {name: cells for name, cells in groups.items() if name not in small}
-
-
-def _expression(counts: sp.csr_matrix, totals: np.ndarray, names: pd.Index) -> pd.DataFrame:
-    scaled = sp.diags(1e4 / totals) @ counts
-    return pd.DataFrame(
-        {
-            "mean_counts": np.asarray(scaled.mean(axis=0)).ravel(),
-            "fraction_expressed": np.asarray((counts > 0).mean(axis=0)).ravel(),
-        },
-        index=names,
-    )

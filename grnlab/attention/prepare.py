@@ -1,0 +1,127 @@
+"""The cells and genes a model is shown, checked and in the order of its vocabulary."""
+
+import logging
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+
+from grnlab.backbones.base import Backbone
+from grnlab.data.counts import counts_of
+from grnlab.data.groups import cell_groups
+from grnlab.data.names import align_genes
+from grnlab.data.select import select_genes
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PreparedCells:
+    """Counts of the chosen genes, columns in the order of the vocabulary, and which cells make up which group.
+
+    Attributes
+    ----------
+    genes
+        One row per gene, index ``gene``, columns ``token, ensembl_id, is_tf, name_in_data``.
+    counts
+        Shape (n_cells, n_genes).
+    totals
+        Total counts of each cell over all genes of the data, known to the model or not.
+    groups
+        Name → numbers of its cells.
+    provenance
+        Model, weights, alignment and groups.
+    """
+
+    genes: pd.DataFrame
+    counts: sp.csr_matrix
+    totals: np.ndarray
+    groups: dict[str, np.ndarray]
+    provenance: dict[str, Any]
+
+    @property
+    def tokens(self) -> np.ndarray:
+        """Tokens of the genes."""
+        return self.genes["token"].to_numpy()
+
+    def of(self, group: str) -> tuple[sp.csr_matrix, np.ndarray]:
+        """Counts and totals of the cells of a group."""
+        return self.counts[self.groups[group]], self.totals[self.groups[group]]
+
+    def expression(self) -> dict[str, pd.DataFrame]:
+        """Group → mean of counts per 10,000 and share of cells that express each gene."""
+        return {name: _expression(*self.of(name), self.genes.index) for name in self.groups}
+
+
+def prepare_cells(
+    adata: ad.AnnData,
+    model: Backbone,
+    *,
+    groupby: str | None,
+    genes: int | str | Collection[str],
+    layer: str | None,
+    min_cells: int,
+    skip_small: bool,
+) -> PreparedCells:
+    """Check counts, align genes by name, form the groups and choose the genes; see :func:`grnlab.tl.attention`.
+
+    Parameters
+    ----------
+    adata, model, groupby, genes, layer, min_cells, skip_small
+        As in :func:`grnlab.tl.attention`.
+
+    Raises
+    ------
+    ValueError
+        As there.
+    """
+    counts = counts_of(adata, layer=layer)
+    found = align_genes(adata, model.vocab)
+    logger.info("%s", found.report)
+    groups = cell_groups(adata, groupby, min_cells=min_cells, skip_small=skip_small)
+    totals = np.asarray(counts.sum(axis=1)).ravel()
+    if (totals == 0).any():
+        msg = (
+            f"{int((totals == 0).sum())} cells have no counts, the first is {adata.obs_names[totals == 0][0]!r}; "
+            "remove them with scanpy.pp.filter_cells(adata, min_counts=1)."
+        )
+        raise ValueError(msg)
+    aligned = counts[:, found.columns]
+    aligned.sort_indices()  # the order of the columns in the file must not show in any sum
+    symbols, is_tf = model.vocab.symbols[found.tokens], model.vocab.is_tf[found.tokens]
+    chosen = select_genes(aligned, symbols, is_tf, genes)
+    aligned, tokens = sp.csr_matrix(aligned[:, chosen]), found.tokens[chosen]
+    table = pd.DataFrame(
+        {
+            "token": tokens,
+            "ensembl_id": model.vocab.table["ensembl_id"].to_numpy(dtype=object)[tokens],
+            "is_tf": is_tf[chosen],
+            "name_in_data": adata.var_names.to_numpy(dtype=object)[found.columns[chosen]],
+        },
+        index=pd.Index(symbols[chosen].astype(str), name="gene"),
+    )
+    provenance = {
+        "model": model.name,
+        "weights_sha256": getattr(model, "weights_hash", ""),
+        "vocab_sha256": model.vocab.hash,
+        "alignment": str(found.report),
+        "groupby": groupby or "",
+        "cells_per_group": {name: len(cells) for name, cells in groups.items()},
+        "n_genes_shown": len(tokens),
+    }
+    return PreparedCells(table, aligned, totals, groups, provenance)
+
+
+def _expression(counts: sp.csr_matrix, totals: np.ndarray, names: pd.Index) -> pd.DataFrame:
+    scaled = sp.diags(1e4 / totals) @ counts
+    return pd.DataFrame(
+        {
+            "mean_counts": np.asarray(scaled.mean(axis=0)).ravel(),
+            "fraction_expressed": np.asarray((counts > 0).mean(axis=0)).ravel(),
+        },
+        index=names,
+    )
