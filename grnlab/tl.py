@@ -19,6 +19,7 @@ from grnlab.data.groups import cell_groups
 from grnlab.data.names import align_genes
 from grnlab.data.select import select_genes
 from grnlab.heads import HeadSet, select_heads
+from grnlab.heads.ensemble import combine_scores
 from grnlab.network.conditions import BLOCK, bootstrap_blocks, compare_blocks
 from grnlab.network.differential import DifferentialNetworks
 from grnlab.network.infer import infer_networks
@@ -32,6 +33,7 @@ __all__ = [
     "adapt",
     "attention",
     "bootstrap_networks",
+    "combine_scores",
     "compare_conditions",
     "infer_networks",
     "select_heads",
