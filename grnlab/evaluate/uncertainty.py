@@ -58,6 +58,34 @@ def score_regulators(universe: Universe, score_RT: np.ndarray, *, min_true: int 
     return pd.DataFrame.from_dict(found, orient="index", columns=columns).rename_axis("regulator")
 
 
+def regulator_auroc(universe: Universe, score_RT: np.ndarray, *, min_true: int = 5) -> pd.Series:
+    """AUROC of each regulator's ranking of targets, all at once: fast where there are thousands of regulators.
+
+    Parameters
+    ----------
+    universe, score_RT
+        As in :func:`score_universe`.
+    min_true
+        Regulators with fewer true targets are left out.
+
+    Returns
+    -------
+    A number per regulator (index), equal to the ``auroc`` of :func:`score_regulators`.
+    """
+    from scipy.stats import rankdata
+
+    score_RT = _checked(universe, score_RT)
+    level_RT = np.unique(score_RT, return_inverse=True)[1].reshape(score_RT.shape).astype(np.float64)
+    level_RT[~universe.candidate_RT] = -1.0  # below all others, so that it moves every rank by one
+    rank_RT = rankdata(level_RT, axis=1) - (~universe.candidate_RT).sum(axis=1, keepdims=True)
+    n_true = universe.truth_RT.sum(axis=1)
+    n_false = universe.candidate_RT.sum(axis=1) - n_true
+    kept = (n_true >= max(min_true, 1)) & (n_false > 0)
+    above = (rank_RT * universe.truth_RT).sum(axis=1) - n_true * (n_true + 1) / 2
+    names = pd.Index([universe.genes[gene] for gene in universe.regulators[kept]], name="regulator")
+    return pd.Series(above[kept] / (n_true * n_false)[kept], index=names, name="auroc", dtype=float)
+
+
 def bootstrap_score(
     universe: Universe, score_RT: np.ndarray, *, n_draws: int = 200, level: float = 0.95, seed: int = 0
 ) -> pd.DataFrame:

@@ -13,11 +13,13 @@ from grnlab.evaluate.baselines import (
     mean_expression,
     mutual_information,
     pearson,
+    regdiffusion,
     ridge_partial_correlation,
     spearman,
     variance_expression,
 )
 
+PACKAGES = {"grnboost2": "rustscenic", "regdiffusion": "regdiffusion"}
 REGULATORS, TARGETS = np.array([4, 0]), np.array([1, 2, 3, 4])
 
 
@@ -138,17 +140,18 @@ def test_products(expression):
 
 
 @pytest.mark.parametrize("name", SLOW_BASELINES)
-def test_trees_find_the_regulator_and_leave_out_the_gene_itself(name):
-    if name == "grnboost2":
-        pytest.importorskip("rustscenic")
+def test_slow_ones_find_the_regulator_and_leave_out_the_gene_itself(name):
+    if name in PACKAGES:
+        pytest.importorskip(PACKAGES[name])
     rng = np.random.default_rng(0)
     expression = rng.random((300, 6))
     expression[:, 4] = expression[:, 1] ** 2 + 0.05 * rng.random(300)
     regulators, targets = np.array([2, 1, 0]), np.array([4, 1])
-    got = SLOW_BASELINES[name](expression, regulators, targets)
+    settings = {"n_steps": 40} if name == "regdiffusion" else {}
+    got = SLOW_BASELINES[name](expression, regulators, targets, **settings)
     assert got[:, 0].argmax() == 1
     assert got[1, 1] == 0
-    np.testing.assert_array_equal(got, SLOW_BASELINES[name](expression, regulators, targets))
+    np.testing.assert_array_equal(got, SLOW_BASELINES[name](expression, regulators, targets, **settings))
 
 
 def test_a_silent_target_has_no_regulator():
@@ -157,7 +160,19 @@ def test_a_silent_target_has_no_regulator():
     assert not genie3(expression, np.array([0, 1]), np.array([2])).any()
 
 
-def test_without_rustscenic(monkeypatch):
-    monkeypatch.setitem(sys.modules, "rustscenic.grn", None)
-    with pytest.raises(ImportError, match='pip install "rustscenic"'):
-        grnboost2(np.ones((3, 2)), np.array([0]), np.array([1]))
+def test_regdiffusion_gives_nothing_to_genes_and_cells_that_do_not_vary():
+    pytest.importorskip("regdiffusion")
+    expression = np.random.default_rng(0).random((60, 5))
+    expression[:, 3] = 0.5
+    expression[7] = 0.5
+    got = regdiffusion(expression, np.array([0, 3]), np.array([1, 2, 3]), n_steps=20)
+    assert got[0, :2].any()
+    assert not got[1].any()
+    assert not got[:, 2].any()
+
+
+@pytest.mark.parametrize(("baseline", "module"), [(grnboost2, "rustscenic.grn"), (regdiffusion, "regdiffusion")])
+def test_without_their_packages(monkeypatch, baseline, module):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ImportError, match=f'pip install "{module.split(".")[0]}"'):
+        baseline(np.ones((3, 2)), np.array([0]), np.array([1]))
