@@ -6,6 +6,8 @@ Shape suffixes: B cells, T gene tokens, P prefix tokens, M model dimension.
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+import numpy as np
+import scipy.sparse as sp
 from torch import Tensor
 
 from grnlab.data.tokens import CellTokens
@@ -76,6 +78,14 @@ class Backbone(Protocol):
     @property
     def attention(self) -> AttentionSpec:
         """Sizes and scale of the attention."""
+        ...
+
+    def tokenize(self, counts: sp.csr_matrix, tokens: np.ndarray, totals: np.ndarray, *, context: str) -> CellTokens:
+        """Show cells to the model as it was trained to see them; parameters as in :func:`grnlab.data.tokens.tokenize`.
+
+        Genes keep the tokens of `vocab`, each at most once in a cell, in the order the model needs; values are its own.
+        Special tokens are none of them: the model adds its own, and they come first.
+        """
         ...
 
     def encode(self, tokens: CellTokens, *, record: Recorder | None = None) -> Encoded:

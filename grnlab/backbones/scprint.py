@@ -10,11 +10,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, cast
 
+import numpy as np
+import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
 from grnlab.backbones.base import AttentionSpec, Encoded
-from grnlab.data.tokens import CellTokens
+from grnlab.data.tokens import CellTokens, tokenize
 from grnlab.genes import GeneVocab
 from grnlab.nn import (
     CellDecoder,
@@ -185,10 +187,20 @@ class ScPrint(nn.Module):
         """Where the weights are."""
         return self.special.device
 
+    def output_projections(self) -> list[Tensor]:
+        """What turns the values of each head into what it adds to a token, per layer: shape (H, M, d_head)."""
+        n_heads = self.config.n_heads
+        weights = (block.attention.out.weight for block in self.transformer.layers)
+        return [weight_MK.unflatten(1, (n_heads, -1)).transpose(0, 1) for weight_MK in weights]
+
     def use_attention(self, backend: str) -> None:
         """Choose the attention implementation of every layer, ``"sdpa"`` or ``"flash"``."""
         for block in self.transformer.layers:
             block.attention.backend = backend
+
+    def tokenize(self, counts: sp.csr_matrix, tokens: np.ndarray, totals: np.ndarray, *, context: str) -> CellTokens:
+        """Genes and their counts, see :func:`grnlab.data.tokens.tokenize`."""
+        return tokenize(counts, tokens, totals, context=context)
 
     def embed(self, tokens: CellTokens) -> tuple[Tensor, Tensor, Tensor | None]:
         """Gene embeddings (B, T, M), all tokens (B, P + T, M) with the special ones first, and their padding."""

@@ -92,6 +92,23 @@ def expressed_context(counts: sp.csr_matrix, tokens: np.ndarray, totals: np.ndar
     )
 
 
+def tokenize(counts: sp.csr_matrix, tokens: np.ndarray, totals: np.ndarray, *, context: str) -> CellTokens:
+    """Cells as counts of genes.
+
+    Parameters
+    ----------
+    counts
+        Shape (n_cells, n_genes), columns in the order of `tokens`.
+    tokens
+        Gene tokens, shape (n_genes,).
+    totals
+        Total counts per cell over all genes of the data set, shape (n_cells,).
+    context
+        ``"shared"``: every cell with all genes, in their order. ``"expressed"``: with those it expresses.
+    """
+    return (shared_context if context == "shared" else expressed_context)(counts, tokens, totals)
+
+
 def sample_context(
     counts: sp.csr_matrix,
     rows: np.ndarray,
