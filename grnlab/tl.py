@@ -11,7 +11,7 @@ import pandas as pd
 import scipy.sparse as sp
 from tqdm.auto import tqdm
 
-from grnlab.attention import AttentionMaps, pool_queries_keys
+from grnlab.attention import AttentionMaps, pool_queries_keys, read_out
 from grnlab.attention.prepare import prepare_cells
 from grnlab.backbones.base import Backbone
 from grnlab.data.counts import counts_of
@@ -36,6 +36,7 @@ __all__ = [
     "combine_scores",
     "compare_conditions",
     "infer_networks",
+    "read_out",
     "select_heads",
     "sign_edges",
     "store_networks",

@@ -17,6 +17,7 @@ from grnlab.data.names import align_genes
 from grnlab.data.select import select_genes
 
 logger = logging.getLogger(__name__)
+MIN_CELLS_PER_GENE = 5
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,22 @@ def prepare_cells(
         "n_genes_shown": len(tokens),
     }
     return PreparedCells(table, aligned, totals, groups, provenance)
+
+
+def expressed_enough(expression: pd.DataFrame, n_cells: int, min_fraction: float) -> np.ndarray:
+    """True for genes expressed in a share `min_fraction` of the cells of a group and in five of them (or in all).
+
+    Parameters
+    ----------
+    expression
+        Table with ``fraction_expressed``.
+    n_cells
+        Cells of the group.
+    min_fraction
+        Least share.
+    """
+    fraction = expression["fraction_expressed"].to_numpy()
+    return (fraction >= min_fraction) & (np.rint(fraction * n_cells) >= min(MIN_CELLS_PER_GENE, n_cells))
 
 
 def _expression(counts: sp.csr_matrix, totals: np.ndarray, names: pd.Index) -> pd.DataFrame:

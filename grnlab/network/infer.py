@@ -8,40 +8,44 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from grnlab._provenance import versions
-from grnlab.attention import AttentionMaps
+from grnlab.attention import AttentionMaps, PairScores
+from grnlab.attention.prepare import MIN_CELLS_PER_GENE, expressed_enough
 from grnlab.heads import HeadSet
+from grnlab.network.infer_scores import networks_from_scores
 from grnlab.network.network import GeneNetwork
 from grnlab.network.networks import NetworkSet
 from grnlab.network.tables import check_known
 
 logger = logging.getLogger(__name__)
-_MIN_CELLS_PER_GENE = 5
 
 
 def infer_networks(
-    maps: AttentionMaps,
+    maps: AttentionMaps | PairScores,
     heads: HeadSet | None = None,
     *,
     top_k: int = 10,
     per: str = "target",
     regulators: str | Collection[str] = "tf",
-    symmetrize: bool = True,
+    symmetrize: bool | None = None,
     apc: bool = False,
     min_fraction: float = 0.02,
 ) -> NetworkSet:
-    """Build a network of each group from the strongest attention among its genes.
+    """Build a network of each group from the strongest attention among its genes, or the scores of a read-out.
 
     An edge runs from the regulator (key gene) to the target (query gene): a target's row of attention is what it
     listens to. The softmax runs over the genes of the network only; special tokens have no part in it. The weight of
     an edge is the mean attention of the chosen heads times the number of genes, so 1 is what an indifferent gene
     would give to each.
 
+    Scores of a read-out (:func:`grnlab.tl.read_out`) are taken as they are: the weight is their strength, and those that
+    have a sign give the edges a column ``sign``.
+
     Parameters
     ----------
     maps
-        Pooled attention.
+        Pooled attention, or scores of a read-out.
     heads
-        Which heads, see :class:`grnlab.heads.HeadSet`; the mean over all by default.
+        Which heads, see :class:`grnlab.heads.HeadSet`; the mean over all by default. Not for scores.
     top_k
         Edges kept per gene.
     per
@@ -49,10 +53,12 @@ def infer_networks(
     regulators
         ``"tf"``, the transcription factors of the vocabulary; ``"all"``; or gene names.
     symmetrize
-        Average a map with its transpose first. On simulated networks this finds more true edges than the directed
-        map; the direction of an edge then comes from the list of regulators.
+        Average a map with its transpose first, the default for attention. On simulated networks this finds more true
+        edges than the directed map; the direction of an edge then comes from the list of regulators. Scores are
+        symmetrised when it is True, for which they need the same genes as regulators and targets.
     apc
-        Average product correction. Weights may then be negative; only positive ones become edges.
+        Average product correction. Weights may then be negative; only positive ones become edges. Scores lose their
+        sign by it.
     min_fraction
         Genes expressed in a smaller share of the group's cells, or in fewer than five of them, are left out of its
         network before the softmax: the mean over one or two cells is noise that can look like a hub.
@@ -64,21 +70,36 @@ def infer_networks(
     Raises
     ------
     ValueError
-        When `per` or `regulators` is unknown, `top_k` is no whole number of at least 1, or a group keeps fewer than two
-        genes.
+        When `per` or `regulators` is unknown, `top_k` is no whole number of at least 1, a group keeps fewer than two
+        genes, or `heads` are given for scores.
 
     References
     ----------
     Averaged queries and keys: Kalfon et al. 2025, doi:10.1038/s41467-025-58699-1. Symmetrising and APC of attention:
     Rao et al. 2020, doi:10.1101/2020.12.15.422761.
     """
+    if isinstance(maps, PairScores):
+        if heads is not None:
+            msg = "heads choose among attention maps; scores of a read-out have none left. Leave heads out."
+            raise ValueError(msg)
+        _check(top_k, per)
+        return networks_from_scores(
+            maps,
+            _regulators(maps.genes, regulators),
+            top_k=top_k,
+            per=per,
+            regulators=regulators,
+            symmetrize=bool(symmetrize),
+            apc=apc,
+            min_fraction=min_fraction,
+        )
     plan = Plan(
         maps,
         heads,
         top_k=top_k,
         per=per,
         regulators=regulators,
-        symmetrize=symmetrize,
+        symmetrize=symmetrize is not False,
         apc=apc,
         min_fraction=min_fraction,
     )
@@ -101,12 +122,7 @@ class Plan:
         apc: bool = False,
         min_fraction: float = 0.02,
     ) -> None:
-        if per not in ("target", "regulator"):
-            msg = f"per={per!r} is unknown; choose 'target' or 'regulator'."
-            raise ValueError(msg)
-        if not isinstance(top_k, int | np.integer) or top_k < 1:
-            msg = f"top_k={top_k!r} must be a whole number of at least 1."
-            raise ValueError(msg)
+        _check(top_k, per)
         self._heads = heads or HeadSet.mean(maps.spec)
         self._allowed = _regulators(maps.genes, regulators)
         self._top_k, self._per, self._symmetrize, self._apc = top_k, per, symmetrize, apc
@@ -119,7 +135,7 @@ class Plan:
             "symmetrize": symmetrize,
             "apc": apc,
             "min_fraction": min_fraction,
-            "min_cells_per_gene": _MIN_CELLS_PER_GENE,
+            "min_cells_per_gene": MIN_CELLS_PER_GENE,
             "normalisation": "softmax over the network's genes; special tokens excluded before it",
             "weight": "mean attention × number of genes",
             "kernel_path": maps.kernel_path,
@@ -150,6 +166,15 @@ class Plan:
         return GeneNetwork(edges, genes, name=group, provenance=provenance)
 
 
+def _check(top_k: int, per: str) -> None:
+    if per not in ("target", "regulator"):
+        msg = f"per={per!r} is unknown; choose 'target' or 'regulator'."
+        raise ValueError(msg)
+    if not isinstance(top_k, int | np.integer) or top_k < 1:
+        msg = f"top_k={top_k!r} must be a whole number of at least 1."
+        raise ValueError(msg)
+
+
 def _regulators(genes: pd.DataFrame, regulators: str | Collection[str]) -> np.ndarray:
     if not isinstance(regulators, str):
         names = check_known(regulators, genes.index, argument="regulators", where="the genes of the maps")
@@ -169,12 +194,11 @@ def _regulators(genes: pd.DataFrame, regulators: str | Collection[str]) -> np.nd
 def _expressed(maps: AttentionMaps, group: str, min_fraction: float) -> np.ndarray:
     seen = maps.group(group).count_G.numpy() > 0
     if group in maps.expression:
-        fraction, n_cells = maps.expression[group]["fraction_expressed"].to_numpy(), maps.group(group).n_cells
-        seen &= (fraction >= min_fraction) & (np.rint(fraction * n_cells) >= min(_MIN_CELLS_PER_GENE, n_cells))
+        seen &= expressed_enough(maps.expression[group], maps.group(group).n_cells, min_fraction)
     rows = np.flatnonzero(seen)
     if len(rows) < 2:
         msg = (
-            f"group {group!r} keeps {len(rows)} genes expressed in {min_fraction:.0%} and in {_MIN_CELLS_PER_GENE} of "
+            f"group {group!r} keeps {len(rows)} genes expressed in {min_fraction:.0%} and in {MIN_CELLS_PER_GENE} of "
             "its cells; lower min_fraction, show more genes, or leave the group out."
         )
         raise ValueError(msg)
