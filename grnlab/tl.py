@@ -12,6 +12,7 @@ import scipy.sparse as sp
 from tqdm.auto import tqdm
 
 from grnlab.attention import AttentionMaps, pool_queries_keys, read_out
+from grnlab.attention.null import matched_null, shuffle_genes
 from grnlab.attention.prepare import prepare_cells
 from grnlab.backbones.base import Backbone
 from grnlab.data.counts import counts_of
@@ -36,8 +37,10 @@ __all__ = [
     "combine_scores",
     "compare_conditions",
     "infer_networks",
+    "matched_null",
     "read_out",
     "select_heads",
+    "shuffle_genes",
     "sign_edges",
     "store_networks",
     "stored_networks",

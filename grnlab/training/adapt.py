@@ -133,7 +133,7 @@ def adapt(
         batch_size=batch_size,
         lr=lr if lr is not None else (3e-3 if model is None else 3e-4),
         weight_decay=0.0,  # genes outside these data keep their weights
-        warmup=50,
+        warmup=20,
         max_steps=max_steps,
         max_minutes=max_minutes,
         val_fraction=0.1,
