@@ -27,7 +27,7 @@ class Cell:
     Attributes
     ----------
     tokens
-        Batch of one cell, nothing padded, on the device of the model.
+        Batch of one cell as the model shows cells to itself, nothing padded, on its device.
     genes_T
         Row of each token in the table of genes.
     regulators, targets
@@ -124,7 +124,7 @@ def cells_of(
     context: str,
     seed: tuple[int, str],
 ) -> Iterator[Cell]:
-    """Cells of a group, one after another.
+    """Cells of a group, one after another; in the context ``"expressed"`` without those that express nothing.
 
     Parameters
     ----------
@@ -139,18 +139,13 @@ def cells_of(
     """
     device = getattr(model, "device", torch.device("cpu"))
     is_regulator, is_target = (np.isin(np.arange(len(tokens)), rows) for rows in (regulators, targets))
+    place = np.full(len(model.vocab), -1, dtype=np.int64)
+    place[tokens] = np.arange(len(tokens))
     for row in range(counts.shape[0]):
-        inside = slice(counts.indptr[row], counts.indptr[row + 1])
-        if context == "expressed":
-            genes, values = counts.indices[inside], counts.data[inside]
-            genes, values = genes[values > 0], values[values > 0]
-        else:
-            genes, values = np.arange(len(tokens)), counts[row].toarray()[0]
-        batch = CellTokens(
-            torch.from_numpy(np.asarray(tokens[genes], dtype=np.int64))[None],
-            torch.from_numpy(values.astype(np.float32))[None],
-            torch.tensor([totals[row]], dtype=torch.float32),
-        )
+        if context == "expressed" and counts.indptr[row] == counts.indptr[row + 1]:
+            continue
+        batch = model.tokenize(counts[[row]], tokens, totals[[row]], context=context)
+        genes = place[batch.genes_BT[0].numpy()]
         yield Cell(
             batch.to(device),
             genes,

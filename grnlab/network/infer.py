@@ -37,8 +37,8 @@ def infer_networks(
     an edge is the mean attention of the chosen heads times the number of genes, so 1 is what an indifferent gene
     would give to each.
 
-    Scores of a read-out (:func:`grnlab.tl.read_out`) are taken as they are: the weight is their strength, and those that
-    have a sign give the edges a column ``sign``.
+    Scores of a read-out (:func:`grnlab.tl.read_out`) are taken as they are: the weight is their strength, and those
+    that have a sign give the edges a column ``sign``.
 
     Parameters
     ----------
