@@ -16,6 +16,8 @@ import torch
 from grnlab._files import atomic_directory
 from grnlab._provenance import file_hash
 from grnlab.backbones.card import model_card
+from grnlab.backbones.published import find_layout, load_published
+from grnlab.backbones.published.download import HUB, fetch
 from grnlab.backbones.registry import Pretrained, architecture_of, architectures, build_model, register_architecture
 from grnlab.backbones.scprint import ScPrint, ScPrintConfig
 from grnlab.genes import GeneVocab
@@ -88,15 +90,20 @@ def save_model(
     return Path(path)
 
 
-def load_model(name: str | Path = "grnlab-small", *, device: str = "cpu") -> Pretrained:
-    """Load a backbone by the name of a built-in model or the path of a checkpoint folder.
+def load_model(name: str | Path = "grnlab-small", *, device: str = "cpu", allow_pickle: bool = False) -> Pretrained:
+    """Load a backbone: a built-in model, a checkpoint of grnlab, or the files of a published model.
 
     Parameters
     ----------
     name
-        ``"grnlab-small"``, or a folder written by :func:`save_model`.
+        ``"grnlab-small"``; a folder written by :func:`save_model`; files of a publisher, see
+        :mod:`grnlab.backbones.published` (scGPT: the folder with args.json; Geneformer: the folder with config.json);
+        or ``"hf://owner/repository/path"``, which is downloaded from the Hugging Face Hub.
     device
         Where to put the weights.
+    allow_pickle
+        Read a publisher's file that holds other objects than tensors and plain values. They become empty stand-ins;
+        keep the result with :func:`save_model`, and the pickle is not needed again.
 
     Returns
     -------
@@ -108,8 +115,10 @@ def load_model(name: str | Path = "grnlab-small", *, device: str = "cpu") -> Pre
     FileNotFoundError
         When there is no such model.
     ValueError
-        When the folder is incomplete, of another format, or its weights do not fit its configuration; when the path is
-        that of a pickle.
+        When the folder is incomplete, of another format, or its weights do not fit its configuration; when a pickle
+        holds more than tensors and plain values.
+    ImportError
+        When a download is asked for and huggingface_hub is not installed.
 
     Examples
     --------
@@ -121,6 +130,9 @@ def load_model(name: str | Path = "grnlab-small", *, device: str = "cpu") -> Pre
     from safetensors.torch import load_file
 
     folder = _locate(name)
+    if not (folder / "genes.tsv.gz").exists() and (layout := find_layout(folder)) is not None:
+        return load_published(folder, layout, allow_pickle=allow_pickle).to(device)
+    _refuse_what_is_no_folder(name, folder)
     try:
         config = dict(json.loads((folder / "config.json").read_text(encoding="utf-8")))
         weights = load_file(folder / "model.safetensors")
@@ -165,18 +177,25 @@ def _locate(name: str | Path) -> Path:
     builtin = builtin_models()
     if str(name) in builtin:
         return builtin[str(name)]
-    folder = Path(name)
+    return fetch(str(name)) if str(name).startswith(HUB) else Path(name)
+
+
+def _refuse_what_is_no_folder(name: str | Path, folder: Path) -> None:
     if folder.suffix in _PICKLES and not folder.is_dir():
         msg = (
-            f"{name} is a pickle: reading one can run any code it holds, so grnlab never does. If you trust it, take "
-            "its weights out with torch.load(path, weights_only=True), put them into a model with load_state_dict, and "
-            "write that with grnlab.backbones.save_model."
+            f"{name} is a pickle: reading one can run any code it holds, so grnlab never does, and its name is that of "
+            "no published model that is one file. Pass the folder it belongs to; or take its weights out with "
+            "torch.load(path, weights_only=True), put them into a model with load_state_dict, and write that with "
+            "grnlab.backbones.save_model."
         )
         raise ValueError(msg)
     if not folder.is_dir():
-        msg = f"{name} is neither a built-in model ({', '.join(builtin) or 'none'}) nor a checkpoint folder."
+        builtin = ", ".join(builtin_models()) or "none"
+        msg = (
+            f"{name} is neither a built-in model ({builtin}) nor a checkpoint folder. A model on the Hugging Face Hub "
+            f"is written {HUB}owner/repository/path."
+        )
         raise FileNotFoundError(msg)
-    return folder
 
 
 def _to_file(value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

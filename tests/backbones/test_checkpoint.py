@@ -132,10 +132,10 @@ def test_config_that_is_no_mapping(folder):
         load_model(folder)
 
 
-@pytest.mark.parametrize("values", [{"format": 2}, {"format": None}, {"architecture": "geneformer"}])
+@pytest.mark.parametrize("values", [{"format": 2}, {"format": None}, {"architecture": "nobody"}])
 def test_foreign_format(folder, values):
     edit(folder, **values)
-    with pytest.raises(ValueError, match="this version reads format 1 of 'scprint'"):
+    with pytest.raises(ValueError, match=r"this version reads format 1 of .*'scprint'"):
         load_model(folder)
 
 

@@ -1,0 +1,99 @@
+"""Published single-cell transformers, read from their publishers' own files.
+
+No weights come with the package and no package of theirs is needed. Each adapter says in its module what it was checked
+against, and what it could not check.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from grnlab._provenance import file_hash
+from grnlab.backbones.published.base import PublishedModel
+from grnlab.backbones.published.geneformer import Geneformer, GeneformerConfig, is_geneformer, load_geneformer
+from grnlab.backbones.published.scgpt import ScGpt, ScGptConfig, is_scgpt, load_scgpt
+from grnlab.backbones.registry import register_architecture
+
+__all__ = ["LAYOUTS", "Layout", "PublishedModel", "find_layout", "load_published"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Files of a publisher.
+
+    Attributes
+    ----------
+    name
+        Of the architecture.
+    recognise
+        Whether a path holds these files.
+    load
+        Gives the model and the file of its weights.
+    licence
+        Of the weights, in words.
+    source
+        Where the publisher has them.
+    """
+
+    name: str
+    recognise: Callable[[Path], bool]
+    load: Callable[..., tuple[PublishedModel, Path]]
+    licence: str
+    source: str
+
+
+LAYOUTS = (
+    Layout(
+        "scgpt",
+        is_scgpt,
+        load_scgpt,
+        "MIT, by the licence of the repository",
+        "https://github.com/bowang-lab/scGPT",
+    ),
+    Layout(
+        "geneformer",
+        is_geneformer,
+        load_geneformer,
+        "Apache 2.0, by the model card",
+        "https://huggingface.co/ctheodoris/Geneformer",
+    ),
+)
+
+register_architecture("scgpt", ScGpt, ScGptConfig)
+register_architecture("geneformer", Geneformer, GeneformerConfig)
+
+
+def find_layout(path: Path) -> Layout | None:
+    """Layout of the files at a path, or None when they are nobody's."""
+    return next((layout for layout in LAYOUTS if layout.recognise(path)), None)
+
+
+def load_published(path: Path, layout: Layout, *, allow_pickle: bool = False) -> PublishedModel:
+    """Read a publisher's files, and say in the log under which licence the weights are.
+
+    Parameters
+    ----------
+    path
+        Folder or file.
+    layout
+        From :func:`find_layout`.
+    allow_pickle
+        See :func:`grnlab.backbones.load_model`.
+
+    Returns
+    -------
+    The model in evaluation mode, on the CPU.
+
+    Raises
+    ------
+    ValueError
+        When a file is missing or damaged, or a weight is missing or unexpected.
+    """
+    model, weights_file = layout.load(path, allow_pickle=allow_pickle)
+    model.weights_hash = file_hash(weights_file)
+    model.provenance = {"source": layout.source, "weights_licence": layout.licence, "file": weights_file.name}
+    logger.warning("weights of %s (%s): %s", layout.name, layout.source, layout.licence)
+    return model.eval()

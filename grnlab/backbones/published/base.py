@@ -1,0 +1,110 @@
+"""What the published models have in common: special tokens first, then genes, through a stack of blocks.
+
+Shape suffixes: B cells, T gene tokens, P special tokens, M model dimension.
+"""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from torch import Tensor, nn
+
+from grnlab.backbones.base import AttentionSpec, Encoded
+from grnlab.data.tokens import CellTokens
+from grnlab.genes import GeneVocab
+from grnlab.nn import Recorder, TransformerStack
+from grnlab.nn.post_norm import PostNormStack
+
+
+class PublishedModel(nn.Module, ABC):
+    """A published transformer, reduced to what its attention needs: no decoder, no dropout.
+
+    Where the publisher puts special tokens behind the genes, they stand before them here: attention does not know the
+    order of tokens, only the position codes that were added to them, and those are kept.
+
+    Parameters
+    ----------
+    vocab
+        Genes the model knows.
+    config
+        Sizes and switches, with ``n_layers``, ``n_heads`` and ``d_model``.
+    name
+        What results call the model.
+    """
+
+    stack: PostNormStack | TransformerStack
+
+    def __init__(self, vocab: GeneVocab, config: Any, *, name: str) -> None:
+        super().__init__()
+        self.vocab, self.config, self.name = vocab, config, name
+        self.weights_hash = ""
+        self.provenance: dict[str, Any] = {}
+        self.heads: dict[str, list[list[float]]] = {}
+        self.gene_embedding = nn.Embedding(len(vocab), config.d_model)
+
+    @property
+    @abstractmethod
+    def n_prefix(self) -> int:
+        """Number of special tokens P."""
+
+    @abstractmethod
+    def tokenize(self, counts: sp.csr_matrix, tokens: np.ndarray, totals: np.ndarray, *, context: str) -> CellTokens:
+        """Show cells to the model as it was trained to see them, see :class:`grnlab.backbones.Backbone`."""
+
+    @abstractmethod
+    def embed(self, tokens: CellTokens) -> tuple[Tensor, Tensor]:
+        """Embeddings of the genes alone (B, T, M), and what enters the first block (B, P + T, M)."""
+
+    @property
+    def attention(self) -> AttentionSpec:
+        """Sizes and scale of the attention."""
+        config = self.config
+        d_head = config.d_model // config.n_heads
+        return AttentionSpec(config.n_layers, config.n_heads, d_head, d_head**-0.5, self.n_prefix)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.gene_embedding.weight.device
+
+    def encode(self, tokens: CellTokens, *, record: Recorder | None = None) -> Encoded:
+        """Run the transformer; `record` receives queries, keys, values and outputs, special tokens first."""
+        gene_BTM, x_BTM = self.embed(tokens)
+        x_BTM = self.stack(x_BTM, pad_BT=self._pad(tokens), record=record)
+        genes_BTM = x_BTM[:, self.n_prefix :]
+        return Encoded(genes_BTM, self.cell(x_BTM, tokens), {}, gene_BTM, tokens.pad_BT)
+
+    def record_qk(self, tokens: CellTokens, *, record: Recorder) -> None:
+        """Record queries and keys of every layer, and compute nothing beyond them."""
+        self.stack.record_qk(self.embed(tokens)[1], pad_BT=self._pad(tokens), record=record)
+
+    def cell(self, x_BTM: Tensor, tokens: CellTokens) -> Tensor:
+        """Embedding of the cells from the last layer: the first special token, or the mean of the genes."""
+        if self.n_prefix:
+            return x_BTM[:, 0]
+        real_BT1 = tokens.real_BT.unsqueeze(-1)
+        return (x_BTM * real_BT1).sum(1) / real_BT1.sum(1)
+
+    def _pad(self, tokens: CellTokens) -> Tensor | None:
+        if tokens.pad_BT is None or self.n_prefix == 0:
+            return tokens.pad_BT
+        return torch.cat([tokens.pad_BT.new_zeros(len(tokens), self.n_prefix), tokens.pad_BT], dim=1)
+
+
+def cut_to(width: int, tokens: CellTokens) -> CellTokens:
+    """The first `width` genes of every cell."""
+    pad_BT = None if tokens.pad_BT is None else tokens.pad_BT[:, :width]
+    if pad_BT is not None and not pad_BT.any():
+        pad_BT = None
+    return CellTokens(tokens.genes_BT[:, :width], tokens.values_BT[:, :width], tokens.totals_B, pad_BT)
+
+
+def by_token(cells: CellTokens) -> CellTokens:
+    """Genes of every cell in the order of the vocabulary, so that the order of columns shows nowhere."""
+    last = torch.iinfo(torch.int64).max
+    order_BT = cells.genes_BT.masked_fill(~cells.real_BT, last).argsort(dim=1, stable=True)
+    return CellTokens(
+        cells.genes_BT.gather(1, order_BT), cells.values_BT.gather(1, order_BT), cells.totals_B, cells.pad_BT
+    )

@@ -1,0 +1,72 @@
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+import torch
+
+collect_ignore_glob = ["make_*.py"]  # run by hand, in environments of their own
+FIXTURES = Path(__file__).parent / "fixtures"
+
+
+@pytest.fixture(scope="session")
+def fixtures():
+    """Folder of what the make scripts wrote."""
+    return FIXTURES
+
+
+@pytest.fixture(scope="session")
+def real_cells():
+    """12 real cells: an AnnData with a gene that counts for the totals alone, so that no name is special."""
+    content = json.loads((FIXTURES / "cells.json").read_text())
+    counts, totals = np.array(content["counts"]), np.array(content["totals"])
+    rest = totals - counts.sum(1)
+    assert (rest >= 0).all()
+    names = [*content["genes"], "ALL_OTHERS"]
+    obs = pd.DataFrame({"cell_type": content["cell_type"]}, index=[f"cell{n}" for n in range(len(counts))])
+    adata = ad.AnnData(sp.csr_matrix(np.c_[counts, rest].astype(np.float32)), obs, pd.DataFrame(index=names))
+    adata.var["ensembl_id"] = [*content["ensembl"], "ENSG09999999999"]
+    return adata
+
+
+@pytest.fixture(scope="session")
+def shown():
+    """Counts of the genes a model knows, their tokens and the totals, as the model is given them."""
+
+    def show(model, adata):
+        known = [(model.vocab.token(name), column) for column, name in enumerate(adata.var_names)]
+        tokens, columns = zip(*sorted((token, column) for token, column in known if token is not None), strict=True)
+        totals = np.asarray(adata.X.sum(1)).ravel()
+        return sp.csr_matrix(adata.X[:, list(columns)]), np.array(tokens), totals
+
+    return show
+
+
+@pytest.fixture(scope="session")
+def recorded():
+    """What a model records, layer → q, k, v, out."""
+
+    def run(model, tokens):
+        layers = {}
+        encoded = model.encode(tokens, record=lambda layer, *rest: layers.update({layer: rest}))
+        return encoded, [SimpleNamespace(q=q, k=k, v=v, out=out) for q, k, v, out in layers.values()]
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def softmax_map():
+    """Attention (B, H, T, T) from what is recorded and the padding."""
+
+    def attention(layer, spec, pad_BT):
+        logits = spec.scale * torch.einsum("bthd,bshd->bhts", layer.q.double(), layer.k.double())
+        if pad_BT is not None:
+            prefix = pad_BT.new_zeros(len(pad_BT), spec.n_prefix)
+            logits = logits.masked_fill(torch.cat([prefix, pad_BT], 1)[:, None, None], -torch.inf)
+        return logits.softmax(-1)
+
+    return attention
