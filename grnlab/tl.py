@@ -19,8 +19,7 @@ from grnlab.data.counts import counts_of
 from grnlab.data.groups import cell_groups
 from grnlab.data.names import align_genes
 from grnlab.data.select import select_genes
-from grnlab.heads import HeadSet, select_heads
-from grnlab.heads.ensemble import combine_scores
+from grnlab.heads import HeadSet, baseline_scores, combine_scores, fit_translator, pair_features, select_heads
 from grnlab.network.conditions import BLOCK, bootstrap_blocks, compare_blocks
 from grnlab.network.differential import DifferentialNetworks
 from grnlab.network.infer import infer_networks
@@ -33,11 +32,14 @@ from grnlab.training.adapt import adapt
 __all__ = [
     "adapt",
     "attention",
+    "baseline_scores",
     "bootstrap_networks",
     "combine_scores",
     "compare_conditions",
+    "fit_translator",
     "infer_networks",
     "matched_null",
+    "pair_features",
     "read_out",
     "select_heads",
     "shuffle_genes",
