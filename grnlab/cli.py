@@ -1,4 +1,4 @@
-"""The command line: ``grnlab demo``, ``grnlab infer``, ``grnlab models``, ``grnlab pretrain``."""
+"""The command line: ``grnlab demo``, ``infer``, ``models``, ``pretrain``, ``benchmark``."""
 
 import argparse
 import difflib
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from grnlab.attention import AttentionMaps
     from grnlab.genes import GeneVocab
 
+from grnlab._arguments import at_least_one, gene_number, positive, whole_number
+from grnlab._cli_benchmark import add_benchmark
 from grnlab._version import __version__
 
 logger = logging.getLogger(__name__)
@@ -117,7 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     infer.add_argument("--model", default="grnlab-small", help="built-in name or checkpoint folder (%(default)s)")
     infer.add_argument("--layer", help="layer that holds the counts (default: X)")
     infer.add_argument(
-        "--genes", type=_gene_number, default=2000, help="how many genes to show the model, or 'all' (%(default)s)"
+        "--genes", type=gene_number, default=2000, help="how many genes to show the model, or 'all' (%(default)s)"
     )
     infer.add_argument(
         "--context",
@@ -125,9 +127,9 @@ def _parser() -> argparse.ArgumentParser:
         default="expressed",
         help="show every cell the genes it expresses, or all of them, zeros included (%(default)s)",
     )
-    infer.add_argument("--min-cells", type=_at_least_one, default=5, help="smallest group (%(default)s)")
+    infer.add_argument("--min-cells", type=at_least_one, default=5, help="smallest group (%(default)s)")
     infer.add_argument("--skip-small", action="store_true", help="leave smaller groups out instead of stopping")
-    infer.add_argument("--top-k", type=_at_least_one, default=10, help="edges kept per gene (%(default)s)")
+    infer.add_argument("--top-k", type=at_least_one, default=10, help="edges kept per gene (%(default)s)")
     infer.add_argument("--per", choices=("target", "regulator"), default="target", help="whose edges (%(default)s)")
     infer.add_argument(
         "--regulators", default="tf", help="'tf', 'all', or a text file with one gene per line (%(default)s)"
@@ -158,19 +160,20 @@ def _parser() -> argparse.ArgumentParser:
     pretrain.add_argument("recipe", metavar="RECIPE", help=f"YAML file, or one of {recipes}")
     pretrain.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of the cells")
     pretrain.add_argument("--out", type=Path, metavar="DIR", help="model folder to write")
-    pretrain.add_argument("--max-minutes", type=_positive, help="end after so many minutes (default: the recipe's)")
-    pretrain.add_argument("--max-steps", type=_at_least_one, help="end after so many steps (default: the recipe's)")
-    pretrain.add_argument("--seed", type=_whole_number, help="of weights, sampling and corruption")
-    pretrain.add_argument("--devices", type=_at_least_one, help="processes, one per GPU")
+    pretrain.add_argument("--max-minutes", type=positive, help="end after so many minutes (default: the recipe's)")
+    pretrain.add_argument("--max-steps", type=at_least_one, help="end after so many steps (default: the recipe's)")
+    pretrain.add_argument("--seed", type=whole_number, help="of weights, sampling and corruption")
+    pretrain.add_argument("--devices", type=at_least_one, help="processes, one per GPU")
     pretrain.add_argument("--resume", action="store_true", help="go on with a run that was stopped")
     pretrain.add_argument(
         "--dry-run", action="store_true", help="say what the run would read and need, and train nothing"
     )
     pretrain.set_defaults(run=_pretrain)
+    benchmark = add_benchmark(commands)
     for command in (demo, infer):
-        command.add_argument("--seed", type=_whole_number, default=0, help="of communities and layout (%(default)s)")
+        command.add_argument("--seed", type=whole_number, default=0, help="of communities and layout (%(default)s)")
         command.add_argument("--overwrite", action="store_true", help="replace an existing folder")
-    for command in (demo, infer, models, pretrain):
+    for command in (demo, infer, models, pretrain, benchmark):
         command.add_argument("-v", "--verbose", action="store_true", help="say what happens")
     return parser
 
@@ -333,40 +336,6 @@ def _shown(regulators: list[str], maps: "AttentionMaps") -> list[str]:
             "%d of %d --regulators are not among the genes shown", len(regulators) - len(shown), len(regulators)
         )
     return shown
-
-
-def _whole_number(text: str) -> int:
-    if not (text.isascii() and text.isdecimal()):
-        msg = f"{text!r} is not a whole number of at least 0"
-        raise argparse.ArgumentTypeError(msg)
-    return int(text)
-
-
-def _at_least_one(text: str) -> int:
-    if _whole_number(text) < 1:
-        msg = f"{text!r} must be at least 1"
-        raise argparse.ArgumentTypeError(msg)
-    return int(text)
-
-
-def _positive(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0.0
-    if not 0 < number < float("inf"):
-        msg = f"{text!r} is not a number above 0"
-        raise argparse.ArgumentTypeError(msg)
-    return number
-
-
-def _gene_number(text: str) -> int | str:
-    if text == "all":
-        return text
-    if not (text.isascii() and text.isdecimal()) or int(text) < 2:
-        msg = f"{text!r} is neither a whole number of at least 2 nor 'all'"
-        raise argparse.ArgumentTypeError(msg)
-    return int(text)
 
 
 def _say_done(out: Path, started: float) -> None:

@@ -1,0 +1,164 @@
+"""Methods of the benchmark, by name: controls, expression, the model's read-outs, and supervised ones."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from grnlab.attention import READOUTS
+from grnlab.attention.read_out import SIGNED
+from grnlab.benchmark.task import NotApplicableError, Task
+from grnlab.evaluate import BASELINES, SLOW_BASELINES, degree_only, pidc, target_popularity
+from grnlab.evaluate.baselines import Baseline
+
+Score = Callable[[Task], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to score the pairs of a task.
+
+    Attributes
+    ----------
+    name
+        On the command line and in tables.
+    kind
+        ``"control"``, ``"expression"``, ``"model"``, ``"supervised"`` (fitted on other cells by another gold
+        standard), or ``"popularity"`` (fitted on the judging gold standard itself, by folds).
+    about
+        One line for the report.
+    score
+        Task → (regulators, targets), higher is likelier; NaN counts as lowest.
+    per_gold
+        Runs for each gold standard by itself.
+    slow
+        Left out unless asked for by name or with ``all``.
+    symmetric
+        Both directions score alike.
+    reversible
+        They do not, and the other one costs nothing more, so it is judged too.
+    prepare
+        Work done before the method is timed: what is fitted once, on other cells, and kept.
+    """
+
+    name: str
+    kind: str
+    about: str
+    score: Score
+    per_gold: bool = False
+    slow: bool = False
+    symmetric: bool = True
+    reversible: bool = False
+    prepare: Callable[[Task], object] | None = None
+
+
+def _pairs(task: Task, whole: np.ndarray) -> np.ndarray:
+    return whole[np.ix_(task.regulators, task.targets)]
+
+
+def _baseline(function: Baseline, *, seeded: bool = False) -> Score:
+    def score(task: Task) -> np.ndarray:
+        options = {"seed": task.seed} if seeded else {}
+        return function(task.expression, task.regulators, task.targets, **options)
+
+    return score
+
+
+def _attention(kind: str = "model", **options: bool) -> Score:
+    return lambda task: _pairs(task, task.dense(kind, **options))
+
+
+def _cosine(task: Task) -> np.ndarray:
+    import torch
+
+    model = task.model()
+    token = [model.vocab.token(gene) for gene in task.genes]
+    vector = torch.nn.functional.normalize(model.gene_embedding.weight.detach()[token], dim=-1)
+    return _pairs(task, (vector @ vector.T).numpy())
+
+
+def _fit_heads(task: Task) -> Any:
+    if task.adapted or task.fitted is None:
+        msg = "heads cannot be selected elsewhere for a model adapted to these cells"
+        raise NotApplicableError(msg)
+    assert task.gold is not None  # a per_gold method
+    return task.fitted(task.gold.name, task.gold)
+
+
+def _selected_heads(task: Task) -> np.ndarray:
+    return _pairs(task, task.dense(heads=_fit_heads(task).weights_LH, symmetrize=True))
+
+
+def _popularity(function: Callable[..., np.ndarray]) -> Score:
+    return lambda task: function(task.universe, seed=task.seed)
+
+
+def _read_out(name: str) -> Score:
+    def score(task: Task) -> np.ndarray:
+        import grnlab as gl
+
+        regulators, targets = ([task.genes[gene] for gene in chosen] for chosen in (task.regulators, task.targets))
+        found = gl.tl.read_out(
+            task.cells,
+            task.model(),
+            name,
+            genes=list(task.genes),
+            regulators=regulators,
+            targets=targets,
+            min_cells=1,
+            seed=task.seed,
+        )
+        row, column = (
+            pd.Index(found.genes.index[rows]).get_indexer(names)
+            for rows, names in ((found.regulators, regulators), (found.targets, targets))
+        )
+        scores = found.strength(next(iter(found.groups)))[np.ix_(row, column)]
+        scores[row < 0], scores[:, column < 0] = np.nan, np.nan  # genes the read-out leaves out
+        return scores
+
+    return score
+
+
+def _methods() -> Iterator[Method]:
+    yield Method("random", "control", "numbers drawn at random", _baseline(BASELINES["random"], seeded=True))
+    yield Method("mean_expression", "control", "mean × mean", _baseline(BASELINES["mean_expression"]))
+    yield Method("variance_expression", "control", "variance × variance", _baseline(BASELINES["variance_expression"]))
+    yield Method("untrained", "control", "attention of a model of the same shape with random weights, symmetrised",
+                 _attention("untrained", symmetrize=True))  # fmt: skip
+    yield Method("shuffled_genes", "control", "attention, symmetrised, when genes have exchanged their names",
+                 _attention("shuffled", symmetrize=True))  # fmt: skip
+    yield Method("embedding_cosine", "model", "cosine of the gene embeddings: no cell is read", _cosine)
+    yield Method("degree_only", "popularity", "log odds of the degrees in other pairs of the gold standard, 5 folds",
+                 _popularity(degree_only), per_gold=True, symmetric=False)  # fmt: skip
+    yield Method("target_popularity", "popularity", "targets of other regulators in the gold standard, 5 folds",
+                 _popularity(target_popularity), per_gold=True, symmetric=False)  # fmt: skip
+    for name in ("pearson", "spearman", "ridge_partial_correlation", "mutual_information"):
+        yield Method(name, "expression", name.replace("_", " "), _baseline(BASELINES[name]))
+    yield Method("pidc", "expression", "partial information decomposition in context", _baseline(pidc), slow=True)
+    yield Method("genie3", "expression", "random forests, 100 trees",
+                 _baseline(SLOW_BASELINES["genie3"], seeded=True), slow=True, symmetric=False)  # fmt: skip
+    yield Method("grnboost2", "expression", "gradient boosting, by rustscenic",
+                 _baseline(SLOW_BASELINES["grnboost2"], seeded=True), symmetric=False)  # fmt: skip
+    yield Method("regdiffusion", "expression", "diffusion model, 1,000 steps",
+                 _baseline(SLOW_BASELINES["regdiffusion"], seeded=True), slow=True, symmetric=False)  # fmt: skip
+    yield Method("attention", "model", "mean of all heads, symmetrised: the default", _attention(symmetrize=True))
+    yield Method("attention_apc", "model", "the same with average product correction",
+                 _attention(symmetrize=True, apc=True))  # fmt: skip
+    yield Method("attention_directed", "model", "as computed: what the target attends to", _attention(),
+                 symmetric=False, reversible=True)  # fmt: skip
+    for name in ("attention_cells", "value_norm", "attention_gradient", *SIGNED):
+        yield Method(name, "model", READOUTS[name], _read_out(name), slow=True, symmetric=False)
+    yield Method(
+        "selected_heads",
+        "supervised",
+        "heads selected on sorted blood cells of the training set by another gold standard, without the judging edges",
+        _selected_heads,
+        per_gold=True,
+        prepare=_fit_heads,
+    )
+
+
+METHODS: dict[str, Method] = {method.name: method for method in _methods()}
+FAST = tuple(method.name for method in METHODS.values() if not method.slow)

@@ -1,0 +1,216 @@
+"""The table as files: cases.csv, summary.csv, report.md and figures."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from grnlab._files import atomic_file
+from grnlab._provenance import versions
+from grnlab.benchmark.datasets import ALL_CELLS
+from grnlab.benchmark.methods import METHODS
+from grnlab.benchmark.summary import CASE, summarise
+
+_COLOURS = {
+    "control": "#8c8c8c",
+    "popularity": "#b8860b",
+    "expression": "#2a6f97",
+    "model": "#c1121f",
+    "supervised": "#6a4c93",
+}
+_DEFINITIONS = """
+- **Candidates** of a gold standard: its regulators × its targets among the genes every method saw (one list per data
+  set; per group those at least 2 % and five of its cells express), a gene with itself left out. Genes the model does
+  not know are left out for every method. Size and base rate stand beside each case below.
+- **AUPRC ratio**: average precision, ties averaged, over the base rate. **EPR**: precision among the top K, K the
+  number of true edges, over the base rate; `epr_odds` in cases.csv is the odds ratio some benchmarks call EPR. Chance
+  is 1.
+- **Per-TF AUROC**: mean over regulators with five true targets or more; popularity of regulators cannot raise it.
+- **Direction**: source = regulator. A symmetric score has its direction from the gold standard's list of regulators
+  alone; `auprc_ratio_reversed` in cases.csv is the same ranking read from target to regulator, where it is known.
+- **Intervals**: 95 %, data sets drawn with replacement, then cases within. **Rank**: by AUPRC ratio within a case.
+- **CPU**: seconds of the process per group of cells, whatever a method needs included, fitting of heads on other cells
+  excluded; for `popularity` and `supervised` per gold standard. `peak_mb` is the peak of the whole process.
+- `popularity` methods learn from the judging gold standard itself: levels to exceed, not methods.
+"""
+
+
+def write_report(cases: pd.DataFrame, out: Path, settings: Mapping[str, Any]) -> None:
+    """Write cases.csv, summary.csv, report.md, summary.png and cases.png.
+
+    Parameters
+    ----------
+    cases
+        A row per data set, group, gold standard and method.
+    out
+        Folder, which must exist; files of these names are replaced.
+    settings
+        Said in the report.
+    """
+    summary = summarise(cases)
+    for name, table in (("cases.csv", cases), ("summary.csv", summary)):
+        with atomic_file(out / name, overwrite=True) as temporary:
+            table.to_csv(temporary, index=False, float_format="%.5g")
+    with atomic_file(out / "report.md", overwrite=True) as temporary:
+        temporary.write_text(_markdown(cases, settings), encoding="utf-8")
+    if summary.empty:
+        return
+    for name, draw in (("summary.png", plot_summary), ("cases.png", plot_cases)):
+        with atomic_file(out / name, overwrite=True) as temporary:
+            figure = draw(cases)
+            figure.savefig(temporary, dpi=150, format="png", bbox_inches="tight")
+
+
+def plot_summary(cases: pd.DataFrame) -> Any:
+    """Dots with intervals: AUPRC ratio and EPR of every method; a matplotlib Figure.
+
+    Parameters
+    ----------
+    cases
+        As :func:`run_benchmark` returns them.
+    """
+    from matplotlib.figure import Figure
+
+    summary = summarise(cases)[::-1].reset_index(drop=True)
+    figure = Figure(figsize=(9, 1.2 + 0.28 * len(summary)), layout="constrained")
+    axes = figure.subplots(1, 2, sharey=True)
+    colours = [_COLOURS[METHODS[name].kind] for name in summary["method"]]
+    for ax, name, label in zip(axes, ("auprc_ratio", "epr"), ("AUPRC / base rate", "EPR"), strict=True):
+        ax.axvline(1, color="#bbbbbb", linewidth=1, zorder=0)
+        ax.hlines(summary.index, summary[f"{name}_lo"], summary[f"{name}_hi"], color=colours, linewidth=1.6)
+        ax.scatter(summary[name], summary.index, color=colours, s=24, zorder=2)
+        _cut_axis(ax, summary, name)
+        ax.set_xlabel(f"{label} (chance 1)")
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.tick_params(left=False)
+    most = summary["n_cases"].max()
+    labels = [
+        name if n == most else f"{name} ({n} cases)"
+        for name, n in zip(summary["method"], summary["n_cases"], strict=True)
+    ]
+    axes[0].set_yticks(summary.index, labels)
+    kinds = dict.fromkeys(METHODS[name].kind for name in summary["method"][::-1])
+    handles = [axes[0].scatter([], [], color=_COLOURS[kind], s=24, label=kind) for kind in kinds]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(kinds), frameon=False)
+    n_datasets = cases["dataset"].nunique()
+    figure.suptitle(f"{most} cases, data sets: {n_datasets}; 95 % intervals over data sets and cases", fontsize=11)
+    return figure
+
+
+def _cut_axis(ax: Any, summary: pd.DataFrame, name: str) -> None:
+    """End the axis where methods end; popularity beyond it is written as a number."""
+    methods = summary["method"].map(lambda method: METHODS[method].kind != "popularity")
+    if not methods.any():
+        return
+    end = 1.1 * max(1.0, float(summary.loc[methods, f"{name}_hi"].max()))
+    ax.set_xlim(min(0.9, 0.95 * float(summary[f"{name}_lo"].min())), end)
+    for place, row in summary[summary[name] > end].iterrows():
+        ax.text(end, place, f"{row[name]:.1f} →", ha="right", va="center", fontsize=8, backgroundcolor="white")
+
+
+def plot_cases(cases: pd.DataFrame) -> Any:
+    """Mean AUPRC ratio of every method (rows) per data set and gold standard (columns); a matplotlib Figure.
+
+    Parameters
+    ----------
+    cases
+        As :func:`run_benchmark` returns them.
+    """
+    import numpy as np
+    from matplotlib.colors import TwoSlopeNorm
+    from matplotlib.figure import Figure
+
+    scored = cases[cases["auprc_ratio"].notna()]
+    wide = scored.pivot_table("auprc_ratio", "method", ["dataset", "gold"], "mean", sort=False)
+    wide = wide.loc[summarise(cases)["method"]]
+    log = np.log2(wide.to_numpy().clip(min=0.25))
+    span = max(1.0, float(np.nanquantile(np.abs(log), 0.98)))
+    figure = Figure(figsize=(2.8 + 0.5 * wide.shape[1], 1.8 + 0.26 * len(wide)), layout="constrained")
+    ax = figure.subplots()
+    ax.set_facecolor("#eeeeee")
+    ax.imshow(log, cmap="RdBu_r", norm=TwoSlopeNorm(0, -span, span), aspect="auto")
+    for (row, column), value in np.ndenumerate(wide.to_numpy()):
+        if not np.isnan(value):
+            bright = abs(log[row, column]) > 0.65 * span
+            ax.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=6, color="w" if bright else "k")
+    ax.set_xticks(
+        range(wide.shape[1]), [f"{a}: {b}" if a != b else a for a, b in wide.columns], rotation=60, ha="right"
+    )
+    ax.set_yticks(range(len(wide)), wide.index)
+    ax.tick_params(length=0, labelsize=7)
+    ax.set_title("AUPRC / base rate, mean over groups of cells", fontsize=9)
+    return figure
+
+
+def _markdown(cases: pd.DataFrame, settings: Mapping[str, Any]) -> str:
+    named = {key: value for key, value in settings.items() if key != "datasets"}
+    lines = ["# Benchmark of networks", "", _DEFINITIONS.strip(), ""]
+    lines += [", ".join(f"{key} {value}" for key, value in (*named.items(), *versions().items())), ""]
+    pooled, adapted = cases["group"] == ALL_CELLS, cases["adapted"]
+    grouped = cases["dataset"].isin(cases.loc[~pooled, "dataset"])  # data sets that have groups
+    levels = {
+        "All cases": pooled | True,
+        "Groups of cells": ~pooled & ~adapted,
+        "All cells of a data set that has groups": pooled & grouped & ~adapted,
+        "Data sets of one group": pooled & ~grouped & ~adapted,
+        "Adapted models (simulated cells)": adapted,
+    }
+    for title, rows in levels.items():
+        part = cases[rows]
+        if len(part) and part["auprc_ratio"].notna().any() and (title == "All cases" or rows.sum() < len(cases)):
+            lines += [f"## {title}", "", *_summary_table(summarise(part)), ""]
+    lines += ["## Each data set and gold standard", "", *_pairs_table(cases), ""]
+    lines += ["## Cases and their candidates", "", *_universe_table(cases), ""]
+    failed = cases[cases["error"] != ""].drop_duplicates(["method", "dataset", "error"])
+    if len(failed):
+        lines += ["## What has no score", "", *_table(failed[["method", "dataset", "group", "error"]]), ""]
+    lines += ["## Methods", ""]
+    lines += [f"- `{name}` ({METHODS[name].kind}): {METHODS[name].about}" for name in dict.fromkeys(cases["method"])]
+    return "\n".join(lines) + "\n"
+
+
+def _summary_table(summary: pd.DataFrame) -> list[str]:
+    shown = pd.DataFrame({"method": summary["method"], "cases": summary["n_cases"]})
+    for name, title in (("auprc_ratio", "AUPRC ratio"), ("epr", "EPR")):
+        shown[title] = [
+            f"{row[name]:.2f} ({row[f'{name}_lo']:.2f}–{row[f'{name}_hi']:.2f})" for _, row in summary.iterrows()
+        ]
+    shown["AUROC"], shown["per-TF AUROC"] = (
+        summary["auroc"].map("{:.3f}".format),
+        summary["per_tf_auroc"].map("{:.3f}".format),
+    )
+    shown["mean rank"], shown["CPU s"] = (
+        summary["mean_rank"].map("{:.1f}".format),
+        summary["cpu_s"].map("{:.1f}".format),
+    )
+    return _table(shown)
+
+
+def _pairs_table(cases: pd.DataFrame) -> list[str]:
+    scored = cases[cases["auprc_ratio"].notna()]
+    keys = ["dataset", "gold", "method"]
+    means = scored.groupby(keys, sort=False)[["auprc_ratio", "epr", "auroc", "per_tf_auroc"]].mean().reset_index()
+    once = scored.drop_duplicates(CASE).groupby(["dataset", "gold"], sort=False)
+    sizes = once.agg(groups=("group", "size"), candidates=("n_candidates", "mean"), base_rate=("base_rate", "mean"))
+    means = means.merge(sizes.reset_index(), on=["dataset", "gold"])
+    means = means.sort_values(["dataset", "gold", "auprc_ratio"], ascending=[True, True, False], kind="stable")
+    for name, form in {"auprc_ratio": "{:.2f}", "epr": "{:.2f}", "auroc": "{:.3f}", "per_tf_auroc": "{:.3f}",
+                       "candidates": "{:,.0f}", "base_rate": "{:.4f}"}.items():  # fmt: skip
+        means[name] = means[name].map(form.format)
+    return _table(means)
+
+
+def _universe_table(cases: pd.DataFrame) -> list[str]:
+    names = ["n_cells", "n_genes", "n_regulators", "n_targets", "n_candidates", "n_true", "base_rate"]
+    once = cases.drop_duplicates(CASE)[[*CASE, *names]].copy()
+    for name in names[:-1]:
+        once[name] = once[name].map("{:,}".format)
+    once["base_rate"] = once["base_rate"].map("{:.4f}".format)
+    return _table(once)
+
+
+def _table(frame: pd.DataFrame) -> list[str]:
+    rows = [[str(value).replace("|", "\\|").replace("\n", " ") for value in row] for row in frame.to_numpy()]
+    head = list(frame.columns)
+    return [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)]

@@ -1,0 +1,62 @@
+"""One row per method: means over cases, with intervals that resample data sets and the cases within."""
+
+import numpy as np
+import pandas as pd
+
+CASE = ["dataset", "group", "gold"]
+COLUMNS = (
+    *("method", "n_cases", "auprc_ratio", "auprc_ratio_lo", "auprc_ratio_hi", "epr", "epr_lo", "epr_hi"),
+    *("mean_rank", "cpu_s", "auroc", "per_tf_auroc"),
+)
+
+
+def summarise(cases: pd.DataFrame, *, n_draws: int = 1_000, level: float = 0.95, seed: int = 0) -> pd.DataFrame:
+    """Mean scores of each method over its cases.
+
+    Parameters
+    ----------
+    cases
+        As :func:`run_benchmark` returns them; rows without scores are left out.
+    n_draws, level, seed
+        Bootstrap draws, coverage of the intervals, and their seed. A draw takes data sets with replacement, and as many
+        cases with replacement within each: cases of one data set share their cells.
+
+    Returns
+    -------
+    Columns ``method, n_cases, auprc_ratio, auprc_ratio_lo, auprc_ratio_hi, epr, epr_lo, epr_hi, mean_rank, cpu_s,
+    auroc, per_tf_auroc``, best ratio first. ``mean_rank`` is that by AUPRC ratio among the methods of the case, 1
+    the best; a method on fewer cases than others (``n_cases``) cannot be compared with them by its means.
+
+    Examples
+    --------
+    >>> cases = pd.DataFrame({"dataset": "a", "group": ["x", "x", "y", "y"], "gold": "g", "method": ["m", "n"] * 2,
+    ...                       "auprc_ratio": [2.0, 1.0, 4.0, 1.0], "epr": 1.0, "cpu_s": 1.0, "auroc": 0.5,
+    ...                       "per_tf_auroc": 0.5})
+    >>> summarise(cases)[["method", "auprc_ratio", "mean_rank"]].values.tolist()
+    [['m', 3.0, 1.0], ['n', 1.0, 2.0]]
+    """
+    scored = cases[cases["auprc_ratio"].notna()].copy()
+    scored["rank"] = scored.groupby(CASE)["auprc_ratio"].rank(ascending=False)
+    rows = []
+    for method, own in scored.groupby("method", sort=False):
+        row = {"method": method, "n_cases": len(own), "mean_rank": own["rank"].mean()}
+        row |= {name: own[name].mean() for name in ("cpu_s", "auroc", "per_tf_auroc")}
+        draws = _draws(own, n_draws, np.random.default_rng(seed))  # the same draws for methods with the same cases
+        for name in ("auprc_ratio", "epr"):
+            values = own[name].to_numpy()
+            means = np.array([values[drawn].mean() for drawn in draws])
+            low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+            row |= {name: values.mean(), f"{name}_lo": low, f"{name}_hi": high}
+        rows.append(row)
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    return table.sort_values("auprc_ratio", ascending=False, kind="stable", ignore_index=True)
+
+
+def _draws(cases: pd.DataFrame, n_draws: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """Row numbers of each draw."""
+    places = list(cases.groupby("dataset", sort=True).indices.values())
+    draws = []
+    for _ in range(n_draws):
+        chosen = [places[number] for number in rng.integers(len(places), size=len(places))]
+        draws.append(np.concatenate([rng.choice(place, size=len(place)) for place in chosen]))
+    return draws

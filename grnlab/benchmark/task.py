@@ -1,0 +1,181 @@
+"""What every method is given: the cells of one group, the genes, and the pairs to score."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import numpy as np
+
+from grnlab.attention import AttentionMaps
+from grnlab.benchmark.datasets import EXPRESSION
+from grnlab.benchmark.measure import Shared
+from grnlab.evaluate import GoldStandard, Universe
+from grnlab.evaluate.baselines import log_normalise
+
+
+class NotApplicableError(Exception):
+    """A method has nothing to say about a case; the reason becomes a row of the table."""
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """One group of cells and the pairs of genes that methods score.
+
+    Attributes
+    ----------
+    dataset, group
+        Names.
+    cells
+        The cells of the group, all genes of the data.
+    genes
+        Names of the genes of the map, in the vocabulary of the model, and their names in the data.
+    regulators, targets
+        Numbers of the genes to score, those of any gold standard of the scope.
+    model
+        Function that gives the model: pretrained, or one adapted to these cells.
+    adapted
+        Whether it is an adapted one.
+    shared
+        Results used by several methods.
+    fitted
+        Function that gives heads selected on other cells by the gold standard that trains for the one named.
+    gold, universe
+        Set for methods that are fitted per gold standard.
+    seed
+        Of what is random.
+    """
+
+    dataset: str
+    group: str
+    cells: ad.AnnData
+    genes: tuple[str, ...]
+    names_in_data: tuple[str, ...]
+    regulators: np.ndarray
+    targets: np.ndarray
+    model: Callable[[], Any]
+    adapted: bool = False
+    shared: Shared = field(default_factory=Shared)
+    fitted: Callable[[str, GoldStandard], Any] | None = None
+    gold: GoldStandard | None = None
+    universe: Universe | None = None
+    seed: int = 0
+
+    def judged_by(self, gold: GoldStandard, universe: Universe) -> "Task":
+        """Same cells, the pairs of one gold standard."""
+        return replace(self, gold=gold, universe=universe, regulators=universe.regulators, targets=universe.targets)
+
+    def reversed(self) -> "Task":
+        """Same task with the directions exchanged."""
+        return replace(self, regulators=self.targets, targets=self.regulators)
+
+    @property
+    def expression(self) -> np.ndarray:
+        """Log-normalised expression by the counts of all genes, or the measurements; (n_cells, n_genes)."""
+        return self.shared.get("expression", self._expression)
+
+    def _expression(self) -> np.ndarray:
+        columns = self.cells.var_names.get_indexer(list(self.names_in_data))
+        if EXPRESSION in self.cells.layers:
+            return np.asarray(self.cells.layers[EXPRESSION][:, columns], dtype=np.float64)
+        counts = np.asarray(self.cells.X[:, columns].toarray(), dtype=np.float64)
+        totals = np.asarray(self.cells.X.sum(axis=1)).ravel()
+        return log_normalise(np.column_stack([counts, totals - counts.sum(axis=1)]))[:, :-1]
+
+    def maps(self, kind: str = "model") -> AttentionMaps:
+        """Pooled attention of the ``"model"``, of an ``"untrained"`` one, or under ``"shuffled"`` gene names."""
+        return self.shared.get(("maps", kind), lambda: self._maps(kind))
+
+    def _maps(self, kind: str) -> AttentionMaps:
+        import grnlab as gl
+
+        model = untrained_like(self.model(), self.seed) if kind == "untrained" else self.model()
+        cells, genes = self.cells, list(self.genes)
+        if kind == "shuffled":
+            cells, _ = self._shuffled()
+        return gl.tl.attention(cells, model, genes=genes, min_cells=1)
+
+    def _shuffled(self) -> tuple[ad.AnnData, np.ndarray]:
+        """Cells whose genes of the map exchanged names; the gene whose counts each name got."""
+        order = np.random.default_rng(self.seed).permutation(len(self.genes))
+        columns = self.cells.var_names.get_indexer(list(self.names_in_data))
+        names = self.cells.var_names.to_numpy(dtype=object).copy()
+        names[columns[order]] = np.array(self.names_in_data, dtype=object)
+        cells = ad.AnnData(self.cells.X, var={"name": names})
+        cells.var_names = names
+        return cells, order
+
+    def dense(self, kind: str = "model", heads: Any = None, **options: bool) -> np.ndarray:
+        """Whole map, regulator × target, over :attr:`genes`."""
+        maps = self.maps(kind)
+        rows = maps.genes.index.get_indexer(list(self.genes))
+        group = next(iter(maps.groups))
+        found: np.ndarray = maps.dense(group, heads, rows=rows, **options).T
+        if kind == "shuffled":
+            _, order = self._shuffled()
+            back = np.empty_like(found)
+            back[np.ix_(order, order)] = found  # the name at place i had the counts of gene order[i]
+            return back
+        return found
+
+
+def untrained_like(model: Any, seed: int) -> Any:
+    """Model of the same shape with random weights."""
+    import torch
+
+    from grnlab.backbones import ScPrint
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return ScPrint(model.vocab, model.config, name="untrained").eval()
+
+
+def without_edges(gold: GoldStandard, other: GoldStandard) -> GoldStandard:
+    """Edges of `gold` that `other` has in neither direction: what may be learned from when `other` judges."""
+    known = set(zip(other.edges["source"], other.edges["target"], strict=True))
+    known |= {(target, source) for source, target in known}
+    kept = [pair not in known for pair in zip(gold.edges["source"], gold.edges["target"], strict=True)]
+    return replace(gold, name=f"{gold.name} without {other.name}", edges=gold.edges[kept].reset_index(drop=True))
+
+
+def fitter(
+    model: Callable[[], Any], golds: Callable[[str], GoldStandard], data: Path | None, trains: Mapping[str, str]
+) -> Callable[[str, GoldStandard], Any]:
+    """Function that selects heads on sorted blood cells of the training set, by a gold standard that does not judge.
+
+    Parameters
+    ----------
+    model, golds
+        Functions that give the pretrained model, and a gold standard by name.
+    data
+        Data folder.
+    trains
+        Name of the judging gold standard → that of the training one.
+    """
+    kept: dict[Any, Any] = {}
+
+    def maps() -> AttentionMaps:
+        import grnlab as gl
+
+        if "maps" not in kept:
+            if data is None:
+                msg = "needs the training cells of the data folder (--data)"
+                raise NotApplicableError(msg)
+            adata = gl.io.read(data / TRAINING)[::5].copy()
+            kept["maps"] = gl.tl.attention(adata, model(), groupby="cell_type", min_cells=50, skip_small=True)
+        found: AttentionMaps = kept["maps"]
+        return found
+
+    def fit(name: str, gold: GoldStandard) -> Any:
+        import grnlab as gl
+
+        train = trains.get(name, "trrust")
+        if name not in kept:
+            kept[name] = gl.tl.select_heads(maps(), without_edges(golds(train), gold)).heads
+        return kept[name]
+
+    return fit
+
+
+TRAINING = "scrna/zheng2017_facs_pbmc.h5ad"
