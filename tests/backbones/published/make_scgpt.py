@@ -1,4 +1,4 @@
-"""Make fixtures/scgpt: a tiny random scGPT in the publisher's layout, and what the publisher's code gives for real cells.
+"""Make fixtures/scgpt: a tiny random scGPT in the layout of its publisher, and what their code gives for real cells.
 
 In an environment of its own: ``pip install torch numpy einops scipy scanpy`` and the wheel of scgpt 0.2.4 unpacked to a
 folder (its package does not import beside a current torch; three of its modules do, one by one); then
