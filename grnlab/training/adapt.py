@@ -45,7 +45,7 @@ def adapt(
     max_minutes: float | None = None,
     genes: int | str | Collection[str] = 2_000,
     layer: str | None = None,
-    objectives: tuple[str | Mapping[str, Any], ...] = ("mask", "mvc"),
+    objectives: tuple[str | Mapping[str, Any], ...] | None = None,
     lr: float | None = None,
     batch_size: int = 32,
     n_tokens: int = 384,
@@ -67,14 +67,16 @@ def adapt(
     adata
         Counts. For measurements that are no counts see :func:`grnlab.pp.pseudo_counts`.
     max_steps, max_minutes
-        The run ends at whichever comes first; 1,000 steps by default. With the same steps and `seed` the weights come
-        out the same on one machine; minutes depend on its speed.
+        The run ends at whichever comes first; by default after 1,000 steps, or 3,000 for a new model. With the same
+        steps and `seed` the weights come out the same on one machine; minutes depend on its speed.
     genes
         Genes to train on, as in :func:`grnlab.tl.attention`: best the same ones whose network is wanted.
     layer
         Layer that holds the counts; ``X`` by default.
     objectives
-        See :func:`grnlab.objectives.build_objectives`.
+        See :func:`grnlab.objectives.build_objectives`. By default ``("mask", "mvc")``; for a new model masking of half
+        the genes alone, which on simulated networks makes its attention and Jacobian find more edges than masking less
+        or the cell embedding beside it.
     lr
         Learning rate after a short warm-up, from where it falls to zero: 3e-4 by default, 3e-3 for a new model.
     batch_size, n_tokens
@@ -126,7 +128,9 @@ def adapt(
     backbone, found, source = _start(model, adata, tfs=tfs, architecture=architecture, seed=seed)
     cells, report = _cells(counts, totals, found, backbone.vocab, genes)
     if max_steps is None:
-        max_steps = 1_000 if max_minutes is None else _UNTIL_THE_CLOCK
+        max_steps = _UNTIL_THE_CLOCK if max_minutes is not None else 3_000 if model is None else 1_000
+    if objectives is None:
+        objectives = ({"name": "mask", "rate": 0.5},) if model is None else ("mask", "mvc")
     config = PretrainConfig(
         objectives=objectives,
         n_tokens=min(n_tokens, len(cells.available[0])),
@@ -255,7 +259,9 @@ def vocab_of(adata: ad.AnnData, *, tfs: Collection[str] = ()) -> GeneVocab:
 
 
 def small_architecture(n_genes: int) -> ScPrintConfig:
-    """Sizes of a model that learns a data set in minutes on a CPU: 2 layers, wider for more genes.
+    """Sizes of a model that learns a data set in minutes on a CPU, larger for more genes.
+
+    One layer up to 200 genes: on simulated networks of that size its attention finds more edges than that of two.
 
     Parameters
     ----------
@@ -263,8 +269,9 @@ def small_architecture(n_genes: int) -> ScPrintConfig:
         Genes of the data set.
     """
     d_model = 48 if n_genes <= 200 else 64 if n_genes <= 5_000 else 128
+    n_layers = 1 if n_genes <= 200 else 2
     return ScPrintConfig(
-        n_layers=2, d_model=d_model, n_heads=4, decoder="mse", positions=False, dropout=0.0, drop_path=0.0
+        n_layers=n_layers, d_model=d_model, n_heads=4, decoder="mse", positions=False, dropout=0.0, drop_path=0.0
     )
 
 

@@ -82,6 +82,8 @@ def test_provenance_names_weights_cells_and_genes(data, model):
     assert found["genes"]["unknown"] == ["X0", "X1", "X2", "X3", "X4"]
     assert "5 missing" in found["genes"]["alignment"]
     assert found["settings"]["seed"] == 2
+    assert found["settings"]["objectives"] == ("mask", "mvc")
+    assert model.provenance["adapted"]["settings"]["objectives"] == ({"name": "mask", "rate": 0.5},)
     assert (found["steps"], found["cells_seen"]) == (20, 320)
     other = adapt(model, some[1:].copy(), **SHORT).provenance["adapted"]
     assert other["cells_sha256"] != found["cells_sha256"]
