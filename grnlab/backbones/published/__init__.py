@@ -13,6 +13,12 @@ from grnlab._provenance import file_hash
 from grnlab.backbones.published.base import PublishedModel
 from grnlab.backbones.published.geneformer import Geneformer, GeneformerConfig, is_geneformer, load_geneformer
 from grnlab.backbones.published.scgpt import ScGpt, ScGptConfig, is_scgpt, load_scgpt
+from grnlab.backbones.published.scprint import (
+    PublishedScPrint,
+    PublishedScPrintConfig,
+    is_scprint,
+    load_scprint,
+)
 from grnlab.backbones.registry import register_architecture
 
 __all__ = ["LAYOUTS", "Layout", "PublishedModel", "find_layout", "load_published"]
@@ -60,10 +66,18 @@ LAYOUTS = (
         "Apache 2.0, by the model card",
         "https://huggingface.co/ctheodoris/Geneformer",
     ),
+    Layout(
+        "scprint-published",
+        is_scprint,
+        load_scprint,
+        "GPL 3 by the licence file of the repository, MIT by its metadata",
+        "https://huggingface.co/jkobject/scPRINT",
+    ),
 )
 
 register_architecture("scgpt", ScGpt, ScGptConfig)
 register_architecture("geneformer", Geneformer, GeneformerConfig)
+register_architecture("scprint-published", PublishedScPrint, PublishedScPrintConfig)
 
 
 def find_layout(path: Path) -> Layout | None:

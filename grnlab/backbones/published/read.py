@@ -188,6 +188,9 @@ class _StandIn(dict):
     def __init__(self, *_: object, **__: object) -> None:
         super().__init__()
 
+    def __call__(self, *_: object, **__: object) -> "_StandIn":
+        return self
+
     def __setstate__(self, state: object) -> None:
         if isinstance(state, dict):
             self.update(state)
