@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -70,3 +71,21 @@ def softmax_map():
         return logits.softmax(-1)
 
     return attention
+
+
+@pytest.fixture(scope="session")
+def publishers_files(fixtures, tmp_path_factory):
+    """Name of a fixture → path of the publisher's files."""
+    from safetensors.torch import load_file
+
+    root, paths = tmp_path_factory.mktemp("published"), {}
+    for name in ("geneformer_v1", "geneformer_v2"):
+        paths[name] = shutil.copytree(fixtures / name, root / name)
+    paths["scgpt"] = shutil.copytree(fixtures / "scgpt", root / "scgpt")
+    torch.save(load_file(paths["scgpt"] / "best_model.safetensors"), paths["scgpt"] / "best_model.pt")
+    for name in ("scprint_v1", "scprint_v15", "scprint_gqa"):
+        content = json.loads((fixtures / name / "rest.json").read_text())
+        content["state_dict"] = load_file(fixtures / name / "state_dict.safetensors")
+        paths[name] = root / f"{name}.ckpt"
+        torch.save(content, paths[name])
+    return paths

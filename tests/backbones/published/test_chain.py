@@ -1,0 +1,148 @@
+"""Every adapter through the whole chain: files, tokens, pooled attention, heads, networks, page, and back to a file."""
+
+import logging
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import grnlab as gl
+from grnlab.backbones import Backbone, save_model
+from grnlab.backbones.published import LAYOUTS
+from grnlab.evaluate import GoldStandard
+
+NAMES = ["geneformer_v1", "geneformer_v2", "scgpt", "scprint_v1", "scprint_v15", "scprint_gqa"]
+TOP_K = 3
+
+
+@pytest.fixture(params=NAMES)
+def path(request, publishers_files):
+    return publishers_files[request.param]
+
+
+@pytest.fixture
+def model(path):
+    return gl.load_model(path)
+
+
+def known_to(model, adata):
+    return [name for name in adata.var_names if model.vocab.token(name) is not None]
+
+
+def by_hand(model, cells, genes):
+    """Mean map over heads of mean queries and keys: one cell at a time, no padding, the whole model run."""
+    spec, tokens = model.attention, np.array([model.vocab.token(gene) for gene in genes])
+    order = np.argsort(tokens)
+    counts, totals = cells[:, np.array(genes)[order]].X.tocsr(), np.asarray(cells.X.sum(1)).ravel()
+    sums, seen = np.zeros((2, spec.n_layers, spec.n_heads, len(genes), spec.d_head)), np.zeros(len(genes))
+    place = {token: number for number, token in enumerate(tokens)}
+    for cell in range(cells.n_obs):
+        batch = model.tokenize(counts[cell], tokens[order], totals[cell : cell + 1], context="expressed")
+        places = [place[token] for token in batch.genes_BT[0].tolist()]
+
+        def record(layer, q_BTHD, k_BTHD, v_BTHD, out_BTHD, places=places):
+            for number, x_BTHD in enumerate((q_BTHD, k_BTHD)):
+                sums[number, layer][:, places] += x_BTHD[0, spec.n_prefix :].double().numpy().transpose(1, 0, 2)
+
+        with torch.no_grad():
+            model.encode(batch, record=record)
+        seen[places] += 1
+    q, k = sums / seen.clip(1)[:, None]
+    logits = spec.scale * np.einsum("lhid,lhjd->lhij", q, k)
+    exponential = np.exp(logits - logits.max(-1, keepdims=True))
+    return (exponential / exponential.sum(-1, keepdims=True)).mean((0, 1)), seen
+
+
+def test_networks_equal_an_extraction_by_hand(model, real_cells):
+    maps = gl.tl.attention(real_cells, model, groupby="cell_type", genes="all")
+    regulators = list(maps.genes.index[::3])
+    networks = gl.tl.infer_networks(maps, top_k=TOP_K, min_fraction=0, regulators=regulators)
+    for name in ("Dendritic", "CD14+ Monocyte"):
+        cells = real_cells[real_cells.obs["cell_type"] == name]
+        genes = [gene for gene in maps.genes.index if maps.groups[name].count_G[maps.genes.index.get_loc(gene)] >= 5]
+        dense, seen = by_hand(model, cells, list(maps.genes.index))
+        np.testing.assert_array_equal(maps.groups[name].count_G, seen)
+        np.testing.assert_allclose(maps.dense(name), dense, atol=1e-5)
+        rows = [maps.genes.index.get_loc(gene) for gene in networks[name].genes.index]
+        assert set(genes) <= set(networks[name].genes.index)
+        small = maps.dense(name, rows=np.array(rows))
+        small = (small + small.T) / 2
+        tfs = np.flatnonzero(networks[name].genes.index.isin(regulators))
+        assert len(tfs) > TOP_K
+        expected = {}
+        for row, target in enumerate(networks[name].genes.index):
+            best = sorted((tf for tf in tfs if tf != row), key=lambda tf, row=row: -small[row, tf])[:TOP_K]
+            expected |= {(networks[name].genes.index[tf], target): small[row, tf] * len(rows) for tf in best}
+        edges = networks[name].edges
+        got = dict(zip(zip(edges["source"], edges["target"], strict=True), edges["weight"], strict=True))
+        assert set(got) == set(expected)
+        np.testing.assert_allclose([got[pair] for pair in expected], list(expected.values()), rtol=1e-4)
+
+
+def test_the_order_of_columns_changes_nothing(model, real_cells):
+    order = np.random.default_rng(0).permutation(real_cells.n_vars)
+    one, other = (gl.tl.attention(cells, model, genes="all") for cells in (real_cells, real_cells[:, order].copy()))
+    pd.testing.assert_frame_equal(one.genes, other.genes)
+    np.testing.assert_allclose(one.dense("all"), other.dense("all"), atol=1e-6)
+
+
+def test_batches_change_nothing(model, real_cells, monkeypatch):
+    whole = gl.tl.attention(real_cells, model, genes=30)
+    monkeypatch.setattr("grnlab.attention.pool._TOKENS_PER_BATCH", 1)
+    alone = gl.tl.attention(real_cells, model, genes=30)
+    np.testing.assert_allclose(whole.dense("all"), alone.dense("all"), atol=1e-5)
+
+
+def test_the_whole_chain(model, path, real_cells, tmp_path):
+    assert isinstance(model, Backbone)
+    maps = gl.tl.attention(real_cells, model, groupby="cell_type", genes="all")
+    tfs = maps.genes.index[maps.genes["is_tf"]]
+    rng = np.random.default_rng(0)
+    pairs = [(tf, target) for tf in tfs for target in rng.permutation(maps.genes.index)[:12] if tf != target]
+    gold = GoldStandard.from_frame(pd.DataFrame(pairs, columns=["source", "target"]), name="drawn")
+    selection = gl.tl.select_heads(maps, gold)
+    networks = gl.tl.infer_networks(maps, selection.heads, top_k=TOP_K)
+    assert list(networks) == ["CD14+ Monocyte", "Dendritic"]
+    for network in networks.values():
+        assert set(network.edges["source"]) <= set(tfs)
+        assert network.provenance["weights_sha256"] == model.weights_hash != ""
+    gl.pl.network_page(networks, tmp_path / "net.html")
+    assert (tmp_path / "net.html").stat().st_size > 10_000
+    gl.tl.store_networks(real_cells.copy(), networks)
+
+    kept = gl.load_model(save_model(model, tmp_path / "kept"))
+    again = gl.tl.attention(real_cells, kept, groupby="cell_type", genes="all")
+    for name in maps.groups:
+        np.testing.assert_array_equal(again.dense(name), maps.dense(name))
+    assert kept.provenance == model.provenance
+    assert load_file(tmp_path / "kept" / "model.safetensors")
+
+
+def test_names_are_found_as_symbols_and_as_ids(model, real_cells):
+    by_id = real_cells.copy()
+    by_id.var_names = [f"{name}.7" for name in by_id.var["ensembl_id"]]
+    del by_id.var["ensembl_id"]
+    one, other = (gl.tl.attention(cells, model, genes="all") for cells in (real_cells, by_id))
+    assert list(one.genes.index) == list(other.genes.index)
+    assert set(one.genes.index) == set(known_to(model, real_cells))
+    np.testing.assert_array_equal(one.dense("all"), other.dense("all"))
+
+
+def test_the_licence_is_shown(path, caplog):
+    with caplog.at_level(logging.WARNING):
+        model = gl.load_model(path)
+    assert model.provenance["weights_licence"] in caplog.text
+    assert model.provenance["source"].startswith("https://")
+    assert model.provenance["weights_licence"] in {layout.licence for layout in LAYOUTS}
+
+
+def test_cells_without_a_gene_the_model_knows(model, real_cells):
+    counts = real_cells.X.toarray()
+    counts[0, :-1] = 0
+    adata = ad.AnnData(counts, real_cells.obs, real_cells.var)
+    maps = gl.tl.attention(adata, model, genes="all")
+    assert maps.groups["all"].count_G.max() <= 11
+    assert np.isfinite(maps.dense("all")).all()
