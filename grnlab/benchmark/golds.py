@@ -24,17 +24,29 @@ class Gold:
         those which learn from candidate regulators are given transcription factors where only these are judged.
     train
         Gold standard that supervised methods learn from when this one judges them; "" where there is none.
+    candidates
+        Regulators and targets of its universe, see :func:`grnlab.evaluate.candidate_universe`: all genes where the
+        whole network is known.
     """
 
     name: str
     read: Callable[[Path], GoldStandard]
     scope: str = "tf"
     train: str = ""
+    candidates: tuple[str, str] = ("gold", "gold")
 
 
-def _file(name: str, path: str, *, train: str = "trrust", scope: str = "tf", **options: object) -> Gold:
+def _file(
+    name: str, path: str, *, train: str = "trrust", scope: str = "tf", upper: bool = False, **options: object
+) -> Gold:
+    """Edge table; `upper` writes mouse symbols as BEELINE does, which takes orthologs to share their names."""
+
     def read(folder: Path) -> GoldStandard:
-        return read_gold(folder / path, name=name, **options)  # type: ignore[arg-type]
+        gold = read_gold(folder / path, name=name, **options)  # type: ignore[arg-type]
+        if not upper:
+            return gold
+        names = gold.edges.assign(**{role: gold.edges[role].str.upper() for role in ("source", "target")})
+        return GoldStandard.from_frame(names, name=name)
 
     return Gold(name, read, scope, train)
 
@@ -47,7 +59,7 @@ def _dream4(number: int) -> Gold:
         table = pd.read_csv(path, sep="\t", header=None, names=["source", "target", "edge"])
         return GoldStandard.from_frame(table[["source", "target", "edge"]], name=name, keep={"edge": 1})
 
-    return Gold(name, read)
+    return Gold(name, read, candidates=("all", "all"))
 
 
 def _sergio(name: str) -> Gold:
@@ -55,7 +67,7 @@ def _sergio(name: str) -> Gold:
         table = pd.read_csv(folder / f"sergio/{name}/gt_GRN.csv", header=None, names=["source", "target"])
         return GoldStandard.from_frame("g" + table.astype(str), name=f"sergio_{name.lower()}")
 
-    return Gold(f"sergio_{name.lower()}", read)
+    return Gold(f"sergio_{name.lower()}", read, candidates=("gold", "all"))
 
 
 _OMNIPATH = "networks/omnipath.parquet"
@@ -78,7 +90,7 @@ _GOLDS = (
         }.items()
     ),
     *(
-        _file(f"mdc_{name}", f"mccalla/gold_mDC_{file}.tsv.gz")
+        _file(f"mdc_{name}", f"mccalla/gold_mDC_{file}.tsv.gz", upper=True)
         for name, file in {"kd": "KDUnion", "chip": "chipunion", "chip_kd": "chipunion_KDUnion_intersect"}.items()
     ),
     _file("mdc_string", _MDC.format("STRING")),

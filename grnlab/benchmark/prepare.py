@@ -64,8 +64,9 @@ def tasks_of(
         for name, gold in golds.items():
             if config.golds[name].scope != scope:
                 continue
+            regulators, targets = config.golds[name].candidates
             try:
-                universe = candidate_universe(gold, genes)
+                universe = candidate_universe(gold, genes, regulators=regulators, targets=targets)
             except ValueError as error:
                 logger.warning("%s, %s: %s", dataset.name, group, error)
                 continue
