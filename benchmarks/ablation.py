@@ -46,7 +46,7 @@ TRAINING: dict[str, dict[str, Any]] = {
     "random gene vectors": {"objectives": FULL, "gene_vectors": "random"},
 }
 MODEL: dict[str, dict[str, Any]] = {
-    "no positions": {"positions": False},
+    "with positions": {"positions": True},
     "mse": {"decoder": "mse"},
     "nb": {"decoder": "nb"},
 }
