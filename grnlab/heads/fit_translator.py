@@ -34,7 +34,7 @@ class TranslatorConfig:
     negatives
         Pairs that are not true drawn per true one of a group, to fit on.
     n_folds
-        Folds of regulators.
+        Folds of regulators, and of targets.
     seed
         Of folds and draws.
     """
@@ -70,7 +70,7 @@ def fit_translator(
     """Fit a translator on the gold standards of data sets, and test it on regulators and data sets left out.
 
     Candidates are the regulators × targets of a gold standard among the observed genes of a group. Evaluate it on data
-    sets and gold standards that are not among the examples. In tests by regulator, pairs whose reverse was a training
+    sets and gold standards that are not among the examples. In tests by genes, pairs whose reverse was a training
     candidate are left out.
 
     Parameters
@@ -97,7 +97,7 @@ def fit_translator(
     >>> features = pair_features(gl.tl.attention(data.adata, model, genes="all"))
     >>> gold = GoldStandard.from_frame(data.edges, name="planted")
     >>> gl.tl.fit_translator({"planted": (features, gold)}).summary().index.tolist()
-    ['regulator']
+    ['regulator', 'regulator and target']
     """
     config = config or TranslatorConfig()
     if not examples:
@@ -164,36 +164,55 @@ Part = tuple[_Case, np.ndarray]  # a case and which of its pairs
 
 def _folds(cases: list[_Case], config: TranslatorConfig) -> Iterator[tuple[str, str, list[Part], list[Part]]]:
     """Split, fold, pairs to fit on, pairs to test on."""
-    names = sorted({name for case in cases for name in case.regulators})
-    if len(names) < config.n_folds:
-        msg = f"n_folds={config.n_folds} is more than the {len(names)} regulators of the gold standards; lower it."
-        raise ValueError(msg)
-    order = np.random.default_rng(config.seed).permutation(len(names))
-    fold_of = {names[place]: number % config.n_folds for number, place in enumerate(order)}
+    regulators = _gene_folds([case.regulators for case in cases], "regulators", config)
+    targets = _gene_folds([case.targets for case in cases], "targets", config)
+    for number, (out, out_too) in enumerate(zip(regulators, targets, strict=True), start=1):
+        yield "regulator", f"fold {number}", *_parts(cases, cases, out)
+        yield "regulator and target", f"fold {number}", *_parts(cases, cases, out, out_too)
     datasets = list(dict.fromkeys(case.dataset for case in cases))
-    for number in range(config.n_folds):
-        out = {name for name in names if fold_of[name] == number}
-        yield "regulator", f"fold {number + 1}", [_without(c, out) for c in cases], [_only(c, out) for c in cases]
-    if len(datasets) < 2:
-        return
-    for one in datasets:
+    for one in datasets if len(datasets) > 1 else ():
         others, own = ([case for case in cases if (case.dataset == one) == wanted] for wanted in (False, True))
         yield "dataset", one, [(c, c.fit_RT) for c in others], [(c, c.candidate_RT) for c in own]
-        for number in range(config.n_folds):
-            out = {name for name in names if fold_of[name] == number}
-            yield "both", f"{one}, fold {number + 1}", [_without(c, out) for c in others], [_only(c, out) for c in own]
+        for number, out in enumerate(regulators, start=1):
+            yield "dataset and regulator", f"{one}, fold {number}", *_parts(others, own, out)
 
 
-def _without(case: _Case, out: set[str]) -> Part:
-    return case, case.fit_RT & ~np.isin(case.regulators, list(out))[:, None]
+def _gene_folds(of_cases: list[np.ndarray], role: str, config: TranslatorConfig) -> list[set[str]]:
+    names = sorted({str(name) for names in of_cases for name in names})
+    if len(names) < config.n_folds:
+        msg = f"n_folds={config.n_folds} is more than the {len(names)} {role} of the gold standards; lower it."
+        raise ValueError(msg)
+    order = np.random.default_rng(config.seed).permutation(names)
+    return [set(order[number :: config.n_folds]) for number in range(config.n_folds)]
 
 
-def _only(case: _Case, out: set[str]) -> Part:
-    """Pairs of the regulators left out, but for those whose reverse is a candidate to fit on."""
-    unseen_R = np.isin(case.regulators, list(out))
-    trained = np.isin(case.targets, case.regulators[~unseen_R])
-    reverse_RT = np.isin(case.regulators, case.targets)[:, None] & trained
-    return case, case.candidate_RT & unseen_R[:, None] & ~reverse_RT
+def _parts(
+    fitted: list[_Case], tested: list[_Case], regulators: set[str], targets: set[str] | None = None
+) -> tuple[list[Part], list[Part]]:
+    """Pairs to fit on, without some regulators and targets, and pairs of these to test on.
+
+    A pair whose reverse is a candidate to fit on, in whatever case, is not tested: most features are much alike.
+    """
+
+    def out(case: _Case) -> tuple[np.ndarray, np.ndarray]:
+        return np.isin(case.regulators, list(regulators)), np.isin(case.targets, list(targets or ()))
+
+    fit, test = [], []
+    seen_regulators: set[str] = set()
+    seen_targets: set[str] = set()
+    for case in fitted:
+        out_R, out_T = out(case)
+        fit.append((case, case.fit_RT & ~out_R[:, None] & ~out_T))
+        seen_regulators.update(case.regulators[~out_R])
+        seen_targets.update(case.targets[~out_T])
+    for case in tested:
+        out_R, out_T = out(case)
+        reverse_R = np.isin(case.regulators, list(seen_targets))
+        reverse_T = np.isin(case.targets, list(seen_regulators))
+        tested_T = out_T if targets is not None else np.ones_like(out_T)
+        inside_RT = case.candidate_RT & out_R[:, None] & tested_T
+        test.append((case, inside_RT & ~(reverse_R[:, None] & reverse_T)))
+    return fit, test
 
 
 def _fit(parts: list[Part], config: TranslatorConfig) -> tuple[np.ndarray, float]:

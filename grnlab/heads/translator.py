@@ -40,8 +40,9 @@ class Translator:
         them (``translator``), of the unsupervised mean of the heads on the same pairs (``mean_of_heads``; NaN without
         attention among the features), and of the translator fitted with them (``in_sample``);
         ``translator_per_regulator`` and ``mean_per_regulator`` are mean AUROCs within regulators, which popular
-        regulators cannot raise. Splits: ``"regulator"`` (unseen regulators), ``"dataset"`` (an unseen data set, whose
-        regulators may have been seen elsewhere), ``"both"``.
+        regulators cannot raise. Splits: ``"regulator"`` (unseen regulators), ``"regulator and target"`` (both genes
+        of a pair unseen), ``"dataset"`` (an unseen data set, whose genes may have been seen elsewhere), ``"dataset and
+        regulator"``.
     provenance
         Settings, data sets, gold standards, models.
     """
