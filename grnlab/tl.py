@@ -75,7 +75,8 @@ def attention(
         are left out.
     genes
         How many genes to show the model, ``"all"``, or their names (symbols of the model's vocabulary), see
-        :func:`grnlab.data.select.select_genes`.
+        :func:`grnlab.data.select.select_genes`. A model that reads whole cells (``model.whole_cells``, as Geneformer)
+        is shown every gene it knows, and these are kept.
     layer
         Layer that holds the counts; ``X`` by default.
     context
@@ -104,9 +105,18 @@ def attention(
     >>> gl.tl.attention(adata, gl.load_model("grnlab-small"), genes=50)
     AttentionMaps(50 genes, 4 layers × 4 heads; all (40 cells))
     """
+    whole = getattr(model, "whole_cells", False)
     cells = prepare_cells(
-        adata, model, groupby=groupby, genes=genes, layer=layer, min_cells=min_cells, skip_small=skip_small
+        adata,
+        model,
+        groupby=groupby,
+        genes="all" if whole else genes,
+        layer=layer,
+        min_cells=min_cells,
+        skip_small=skip_small,
     )
+    kept = cells.genes.index.to_numpy(), cells.genes["is_tf"].to_numpy()
+    rows = select_genes(cells.counts, *kept, genes) if whole else None  # an error comes before the work
     pooled = {}
     with tqdm(total=sum(map(len, cells.groups.values())), desc="attention", unit="cell", disable=None) as bar:
         for name in cells.groups:
@@ -120,7 +130,8 @@ def attention(
         "readout": "mean queries and keys over the cells of a group",
         "seed": "none: nothing here is random",
     }
-    return AttentionMaps(cells.genes, pooled, model.attention, cells.expression(), provenance)
+    maps = AttentionMaps(cells.genes, pooled, model.attention, cells.expression(), provenance)
+    return maps if rows is None else maps.only(rows)
 
 
 def store_networks(adata: ad.AnnData, networks: NetworkSet) -> None:

@@ -110,6 +110,28 @@ class AttentionMaps:
             raise KeyError(msg)
         return self.groups[name]
 
+    def only(self, rows: np.ndarray) -> "AttentionMaps":
+        """Maps of some of the genes, as the model saw them among all.
+
+        Parameters
+        ----------
+        rows
+            Gene numbers to keep.
+        """
+        index = torch.as_tensor(np.asarray(rows))
+        groups = {
+            name: GroupMaps(
+                name,
+                group.q_sum_LHGD.index_select(2, index),
+                group.k_sum_LHGD.index_select(2, index),
+                group.count_G[index],
+                group.n_cells,
+            )
+            for name, group in self.groups.items()
+        }
+        expression = {name: table.iloc[np.asarray(rows)] for name, table in self.expression.items()}
+        return AttentionMaps(self.genes.iloc[np.asarray(rows)], groups, self.spec, expression, self.provenance)
+
     def tiles(
         self,
         group: str,

@@ -70,6 +70,8 @@ class Backbone(Protocol):
 
     The invariant every backbone passes in tests: attention rebuilt from the recorded queries and keys, times the
     recorded values, equals the module's own output before projection (≤ 1e-5 in float32).
+
+    A backbone with the attribute ``whole_cells`` True is shown every gene it knows, whichever a map is asked of.
     """
 
     name: str

@@ -35,6 +35,8 @@ class PublishedModel(nn.Module, ABC):
     """
 
     stack: PostNormStack | TransformerStack
+    whole_cells = False
+    """What a gene says depends on all others of the cell: show every gene, whichever are asked about."""
 
     def __init__(self, vocab: GeneVocab, config: Any, *, name: str) -> None:
         super().__init__()
@@ -68,6 +70,11 @@ class PublishedModel(nn.Module, ABC):
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.gene_embedding.weight.device
+
+    def output_projections(self) -> list[Tensor]:
+        """What turns the values of each head into what it adds to a token, per layer: shape (H, M, d_head)."""
+        weights = (block.attention.out.weight for block in self.stack.layers)
+        return [weight_MK.unflatten(1, (self.config.n_heads, -1)).transpose(0, 1) for weight_MK in weights]
 
     def encode(self, tokens: CellTokens, *, record: Recorder | None = None) -> Encoded:
         """Run the transformer; `record` receives queries, keys, values and outputs, special tokens first."""

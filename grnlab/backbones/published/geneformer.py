@@ -67,14 +67,15 @@ class GeneformerConfig:
 class Geneformer(PublishedModel):
     """Genes in the order of count ÷ median of the gene over the training corpus; the order is all it sees.
 
-    The model was trained on whole cells: show it every gene with ``genes="all"``, and choose the genes of a network
-    afterwards. Genes beyond `n_positions` are cut off.
+    The model was trained on whole cells and is shown every gene it knows. Genes beyond `n_positions` are cut off.
 
     Parameters
     ----------
     vocab, config, name
         See :class:`PublishedModel`.
     """
+
+    whole_cells = True
 
     def __init__(self, vocab: GeneVocab, config: GeneformerConfig | None = None, *, name: str = "geneformer") -> None:
         config = config or GeneformerConfig()

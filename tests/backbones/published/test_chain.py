@@ -146,3 +146,45 @@ def test_cells_without_a_gene_the_model_knows(model, real_cells):
     maps = gl.tl.attention(adata, model, genes="all")
     assert maps.groups["all"].count_G.max() <= 11
     assert np.isfinite(maps.dense("all")).all()
+
+
+def test_models_that_read_whole_cells_do(model, real_cells):
+    every, some = (gl.tl.attention(real_cells, model, genes=genes) for genes in ("all", 20))
+    rows = every.genes.index.get_indexer(some.genes.index)
+    same = np.allclose(every.groups["all"].q_sum_LHGD[:, :, rows], some.groups["all"].q_sum_LHGD, atol=1e-5)
+    assert same == model.whole_cells
+    assert len(some.genes) == len(some.expression["all"]) == 20
+    np.testing.assert_allclose(some.dense("all").sum(1), 1, atol=1e-5)
+
+
+def test_the_read_outs_of_single_cells_see_the_tokens_of_the_model(model, real_cells):
+    """The attention of each cell, from what its own tokeniser gives; genes that both cells express are scored."""
+    cells, everybody = real_cells[:2].copy(), {"genes": "all", "regulators": "all", "targets": "all"}
+    scores = gl.tl.read_out(cells, model, "attention_cells", **everybody, min_fraction=0)
+    names = list(scores.genes.index)
+    total, seen = np.zeros((2, len(names), len(names)))
+    for cell in range(2):
+        dense, shown = by_hand_maps(model, cells[cell], names)
+        total += dense
+        seen += np.outer(shown, shown)
+    got = scores.groups["all"]
+    scored = np.isfinite(got)
+    assert scored.mean() > 0.5
+    np.testing.assert_allclose(got[scored], ((total + total.T) / 2 / seen.clip(1))[scored], atol=1e-5)
+
+
+def by_hand_maps(model, cell, genes):
+    """Mean over heads of the attention among the genes of one cell, 0 for those it is not shown."""
+    tokens = np.array([model.vocab.token(gene) for gene in genes])
+    order, layers = np.argsort(tokens), []
+    totals = np.asarray(cell.X.sum(1)).ravel()
+    counts = cell[:, np.array(genes)[order]].X.tocsr()
+    batch = model.tokenize(counts, tokens[order], totals, context="expressed")
+    with torch.no_grad():
+        model.encode(batch, record=lambda layer, q, k, v, out: layers.append((q[0], k[0])))
+    spec, places = model.attention, [tokens.tolist().index(token) for token in batch.genes_BT[0].tolist()]
+    q, k = (torch.stack(parts)[:, spec.n_prefix :].double() for parts in zip(*layers, strict=True))
+    dense, shown = np.zeros((len(genes), len(genes))), np.zeros(len(genes))
+    dense[np.ix_(places, places)] = (spec.scale * torch.einsum("lihd,ljhd->lhij", q, k)).softmax(-1).mean((0, 1))
+    shown[places] = 1
+    return dense, shown
