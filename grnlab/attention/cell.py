@@ -90,8 +90,10 @@ class MaskedCell:
     def predict(self, model: Backbone, log_values_BT: Tensor) -> Tensor:
         """Predicted expression of the hidden targets, shape (B, C), from B versions of the values of the cell.
 
-        On the scale of the decoder: the logarithm of the expected count, or the expected ``log2(1 + count)`` where the
-        model was trained on that. The totals are those of the true cell throughout.
+        The logarithm of the expected count less its mean over all genes of the cell (the centred log-ratio: expected
+        counts are shares of the cell's total, and a gene that takes more of it leaves all others less, which is no
+        regulation); or the expected ``log2(1 + count)`` where the model was trained on that. The totals are those of
+        the true cell throughout.
 
         Parameters
         ----------
@@ -109,8 +111,11 @@ class MaskedCell:
             hidden_BT=None if self.tokens.hidden_BT is None else self.tokens.hidden_BT.expand(n, -1),
         )
         depth_B = self.tokens.values_BT.sum(-1).expand(n)
-        places = torch.from_numpy(self.targets).to(log_values_BT.device)
-        return model.decode(model.encode(whole), depth_B).log_mean_BT[:, places]  # type: ignore[attr-defined]
+        distribution = model.decode(model.encode(whole), depth_B)  # type: ignore[attr-defined]
+        log_mean_BT = distribution.log_mean_BT
+        if distribution.kind != "mse":
+            log_mean_BT = log_mean_BT - log_mean_BT.mean(dim=1, keepdim=True)
+        return log_mean_BT[:, torch.from_numpy(self.targets).to(log_values_BT.device)]
 
 
 def cells_of(

@@ -62,6 +62,10 @@ def read_out(
 ) -> PairScores:
     """Score every pair (regulator, target) of each group of cells by one read-out of a model.
 
+    A prediction is no cause: which of two genes is the regulator, a model tells poorly, and the mean of both directions
+    finds more true edges. ``"attention"``, ``"attention_apc"`` and ``"attention_cells"`` are that mean; for the others
+    read out with ``regulators="all"``, then ``scores.symmetrised().on(factors, targets=genes)``.
+
     Parameters
     ----------
     adata

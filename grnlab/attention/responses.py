@@ -22,9 +22,8 @@ Levels = Callable[[int], np.ndarray]
 def jacobian(model: Backbone, cell: Cell, config: ReadOutConfig) -> Iterator[Block]:
     """Derivative of the prediction of each hidden target by ``log2(1 + count)`` of each visible regulator; signed.
 
-    Per cell and mask it costs 2 forwards per visible regulator, or per random direction (``n_probes``). Where the mean
-    is a softmax over the genes of the cell, a regulator that rises lowers all others alike; ``PairScores.apc`` takes
-    that out.
+    Per cell and mask it costs 2 forwards per visible regulator, or per random direction (``n_probes``). What is
+    predicted, :meth:`grnlab.attention.cell.MaskedCell.predict` says.
     """
     for masked in cell.masks(config.mask_rate, config.n_masks):
         n_regulators = len(masked.regulators)
