@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 from grnlab._arguments import at_least_one, gene_number, positive, whole_number
 from grnlab._cli_benchmark import add_benchmark
+from grnlab._cli_compare import add_compare
 from grnlab._version import __version__
 
 logger = logging.getLogger(__name__)
@@ -169,11 +170,11 @@ def _parser() -> argparse.ArgumentParser:
         "--dry-run", action="store_true", help="say what the run would read and need, and train nothing"
     )
     pretrain.set_defaults(run=_pretrain)
-    benchmark = add_benchmark(commands)
+    benchmark, compare = add_benchmark(commands), add_compare(commands)
     for command in (demo, infer):
         command.add_argument("--seed", type=whole_number, default=0, help="of communities and layout (%(default)s)")
         command.add_argument("--overwrite", action="store_true", help="replace an existing folder")
-    for command in (demo, infer, models, pretrain, benchmark):
+    for command in (demo, infer, models, pretrain, benchmark, compare):
         command.add_argument("-v", "--verbose", action="store_true", help="say what happens")
     return parser
 

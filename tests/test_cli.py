@@ -48,18 +48,18 @@ def names(folder):
 # --- help
 
 
-@pytest.mark.parametrize("command", [(), ("demo",), ("infer",), ("models",)])
+@pytest.mark.parametrize("command", [(), ("demo",), ("infer",), ("models",), ("benchmark",), ("compare-models",)])
 def test_help_teaches(grnlab, command):
     status, out, _ = grnlab(*command, "--help")
     assert status == 0
     assert "grnlab" in out
     assert len(out.splitlines()) > 8
-    for option in set(re.findall(r"^  (--?[a-z-]+)", out, flags=re.MULTILINE)):
+    for option in set(re.findall(r"^  (--?[a-z0-9-]+)", out, flags=re.MULTILINE)):
         described = re.search(rf"^  {option}\b.*(\n {{10,}}\S.*)*", out, flags=re.MULTILINE).group()
         assert re.search(r"\s{2,}\S+ \S+", described), f"{option} is not described"
 
 
-@pytest.mark.parametrize("command", [(), ("demo",), ("infer",), ("models",)])
+@pytest.mark.parametrize("command", [(), ("demo",), ("infer",), ("models",), ("benchmark",), ("compare-models",)])
 def test_help_has_examples_that_parse(grnlab, command):
     from grnlab.cli import _parser
 
