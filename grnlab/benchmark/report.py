@@ -72,15 +72,16 @@ def plot_summary(cases: pd.DataFrame) -> Any:
     """
     from matplotlib.figure import Figure
 
+    kind = _kinds(cases)
     summary = summarise(cases)[::-1].reset_index(drop=True)
     figure = Figure(figsize=(9, 1.2 + 0.28 * len(summary)), layout="constrained")
     axes = figure.subplots(1, 2, sharey=True)
-    colours = [_COLOURS[METHODS[name].kind] for name in summary["method"]]
+    colours = [_COLOURS[kind[name]] for name in summary["method"]]
     for ax, name, label in zip(axes, ("auprc_ratio", "epr"), ("AUPRC / base rate", "EPR"), strict=True):
         ax.axvline(1, color="#bbbbbb", linewidth=1, zorder=0)
         ax.hlines(summary.index, summary[f"{name}_lo"], summary[f"{name}_hi"], color=colours, linewidth=1.6)
         ax.scatter(summary[name], summary.index, color=colours, s=24, zorder=2)
-        _cut_axis(ax, summary, name)
+        _cut_axis(ax, summary, name, kind)
         ax.set_xlabel(f"{label} (chance 1)")
         ax.spines[["top", "right"]].set_visible(False)
         ax.tick_params(left=False)
@@ -90,17 +91,21 @@ def plot_summary(cases: pd.DataFrame) -> Any:
         for name, n in zip(summary["method"], summary["n_cases"], strict=True)
     ]
     axes[0].set_yticks(summary.index, labels)
-    kinds = dict.fromkeys(METHODS[name].kind for name in summary["method"][::-1])
-    handles = [axes[0].scatter([], [], color=_COLOURS[kind], s=24, label=kind) for kind in kinds]
+    kinds = dict.fromkeys(kind[name] for name in summary["method"][::-1])
+    handles = [axes[0].scatter([], [], color=_COLOURS[one], s=24, label=one) for one in kinds]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(kinds), frameon=False)
     n_datasets = cases["dataset"].nunique()
     figure.suptitle(f"{most} cases, data sets: {n_datasets}; 95 % intervals over data sets and cases", fontsize=11)
     return figure
 
 
-def _cut_axis(ax: Any, summary: pd.DataFrame, name: str) -> None:
+def _kinds(cases: pd.DataFrame) -> dict[str, str]:
+    return dict(zip(cases["method"], cases["kind"], strict=True))
+
+
+def _cut_axis(ax: Any, summary: pd.DataFrame, name: str, kind: Mapping[str, str]) -> None:
     """End the axis where methods end; popularity beyond it is written as a number."""
-    methods = summary["method"].map(lambda method: METHODS[method].kind != "popularity")
+    methods = summary["method"].map(kind) != "popularity"
     if not methods.any():
         return
     end = 1.1 * max(1.0, float(summary.loc[methods, f"{name}_hi"].max()))
@@ -166,7 +171,8 @@ def _markdown(cases: pd.DataFrame, settings: Mapping[str, Any]) -> str:
     if len(failed):
         lines += ["## What has no score", "", *_table(failed[["method", "dataset", "group", "error"]]), ""]
     lines += ["## Methods", ""]
-    lines += [f"- `{name}` ({METHODS[name].kind}): {METHODS[name].about}" for name in dict.fromkeys(cases["method"])]
+    about = {name: f": {METHODS[name].about}" for name in METHODS}
+    lines += [f"- `{name}` ({kind}){about.get(name, '')}" for name, kind in _kinds(cases).items()]
     return "\n".join(lines) + "\n"
 
 

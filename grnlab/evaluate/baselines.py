@@ -6,6 +6,7 @@ regulator → target, without any sign.
 
 import contextlib
 import io
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -108,7 +109,9 @@ def grnboost2(expression: np.ndarray, regulators: np.ndarray, targets: np.ndarra
     chosen = np.union1d(regulators, targets)
     names = np.array([f"g{gene}" for gene in range(expression.shape[1])])
     matrix = np.ascontiguousarray(expression[:, chosen], dtype=np.float32)
-    table = rustscenic.infer((matrix, names[chosen].tolist()), names[regulators].tolist(), seed=seed, verbose=False)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="only .* samples")  # with few cells it is what it is: a baseline
+        table = rustscenic.infer((matrix, names[chosen].tolist()), names[regulators].tolist(), seed=seed, verbose=False)
     row, column = ({names[gene]: number for number, gene in enumerate(genes)} for genes in (regulators, targets))
     table = table[table["target"].isin(column)]
     found = np.zeros((len(regulators), len(targets)))

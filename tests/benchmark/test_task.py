@@ -1,0 +1,83 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+import grnlab as gl
+from grnlab.benchmark.task import NotApplicableError, Task, fitter, untrained_like, without_edges
+from grnlab.evaluate import GoldStandard
+
+
+@pytest.fixture
+def task(make_cells, human_model):
+    cells = make_cells()
+    genes = tuple(name for name in human_model.vocab.symbols if name in cells.var_names)[:20]
+    every = np.arange(len(genes))
+    return Task("d", "g", cells, genes, genes, every[:5], every, lambda: human_model, seed=1)
+
+
+def gold(*pairs):
+    return GoldStandard.from_frame(pd.DataFrame(pairs, columns=["source", "target"]), name="toy")
+
+
+def test_expression_is_normalised_by_the_counts_of_all_genes(task):
+    counts = task.cells.X.toarray()
+    expected = np.log1p(counts / counts.sum(axis=1, keepdims=True) * 1e4)
+    columns = task.cells.var_names.get_indexer(task.genes)
+    np.testing.assert_allclose(task.expression, expected[:, columns], rtol=1e-6)
+
+
+def test_measurements_are_taken_as_they_are(task):
+    task.cells.layers["expression"] = np.random.default_rng(0).normal(size=task.cells.shape)
+    columns = task.cells.var_names.get_indexer(task.genes)
+    np.testing.assert_array_equal(task.expression, task.cells.layers["expression"][:, columns])
+
+
+def test_dense_is_the_map_of_the_genes_regulator_by_target(task, human_model):
+    maps = gl.tl.attention(task.cells, human_model, genes=list(task.genes))
+    rows = maps.genes.index.get_indexer(task.genes)
+    np.testing.assert_allclose(task.dense(), maps.dense("all", rows=rows).T, rtol=1e-5)
+
+
+def test_shuffled_genes_score_what_they_would_under_the_other_names(task, human_model):
+    renamed, order = task._shuffled()
+    assert sorted(order) == list(range(20))
+    assert (order != np.arange(20)).any()
+    counts = pd.DataFrame(task.cells.X.toarray(), columns=task.cells.var_names)
+    for place, gene in enumerate(task.genes):  # this name now has the counts of another gene
+        column = renamed.X.toarray()[:, renamed.var_names.get_loc(gene)]
+        np.testing.assert_array_equal(column, counts[task.genes[order[place]]])
+    maps = gl.tl.attention(renamed, human_model, genes=list(task.genes))
+    rows = maps.genes.index.get_indexer(task.genes)
+    by_name = maps.dense("all", rows=rows).T
+    shuffled = task.dense("shuffled")
+    for one in range(20):
+        assert shuffled[order[one], order[3]] == pytest.approx(by_name[one, 3], rel=1e-5)
+
+
+def test_untrained_has_the_same_shape_and_other_weights(human_model):
+    one, two = untrained_like(human_model, 1), untrained_like(human_model, 2)
+    assert one.config == human_model.config
+    assert (one.gene_embedding.weight != two.gene_embedding.weight).any()
+    assert (untrained_like(human_model, 1).gene_embedding.weight == one.gene_embedding.weight).all()
+
+
+def test_edges_of_the_judge_and_their_reverse_are_not_learned_from():
+    left = without_edges(gold(("A", "B"), ("C", "D"), ("E", "F")), gold(("A", "B"), ("D", "C")))
+    assert left.edges[["source", "target"]].values.tolist() == [["E", "F"]]
+
+
+def test_heads_are_fitted_on_training_cells_once_by_another_gold_standard(data_folder, human_model, edges):
+    asked = []
+
+    def golds(name):
+        asked.append(name)
+        return GoldStandard.from_frame(edges, name=name)
+
+    judge = GoldStandard.from_frame(edges[:20], name="judge")
+    fit = fitter(lambda: human_model, golds, data_folder, {"judge": "teacher"})
+    heads = fit("judge", judge)
+    assert (heads.weights_LH > 0).any()
+    assert fit("judge", judge) is heads
+    assert asked == ["teacher"]
+    with pytest.raises(NotApplicableError, match="--data"):
+        fitter(lambda: human_model, golds, None, {})("judge", judge)
