@@ -98,8 +98,8 @@ def load_model(name: str | Path = "grnlab-small", *, device: str = "cpu", allow_
     name
         ``"grnlab-small"``; a folder written by :func:`save_model`; files of a publisher, see
         :mod:`grnlab.backbones.published` (scGPT: the folder with args.json; Geneformer: that with config.json; scPRINT:
-        the .ckpt);
-        or ``"hf://owner/repository/path"``, which is downloaded from the Hugging Face Hub.
+        the .ckpt; scFoundation: the folder with models.ckpt); or ``"hf://owner/repository/path"``, which is downloaded
+        from the Hugging Face Hub.
     device
         Where to put the weights.
     allow_pickle

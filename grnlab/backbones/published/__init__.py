@@ -12,6 +12,12 @@ from pathlib import Path
 from grnlab._provenance import file_hash
 from grnlab.backbones.published.base import PublishedModel
 from grnlab.backbones.published.geneformer import Geneformer, GeneformerConfig, is_geneformer, load_geneformer
+from grnlab.backbones.published.scfoundation import (
+    ScFoundation,
+    ScFoundationConfig,
+    is_scfoundation,
+    load_scfoundation,
+)
 from grnlab.backbones.published.scgpt import ScGpt, ScGptConfig, is_scgpt, load_scgpt
 from grnlab.backbones.published.scprint import (
     PublishedScPrint,
@@ -67,6 +73,13 @@ LAYOUTS = (
         "https://huggingface.co/ctheodoris/Geneformer",
     ),
     Layout(
+        "scfoundation",
+        is_scfoundation,
+        load_scfoundation,
+        "non-commercial use only, revocable, by the model licence of the repository",
+        "https://github.com/biomap-research/scFoundation",
+    ),
+    Layout(
         "scprint-published",
         is_scprint,
         load_scprint,
@@ -77,6 +90,7 @@ LAYOUTS = (
 
 register_architecture("scgpt", ScGpt, ScGptConfig)
 register_architecture("geneformer", Geneformer, GeneformerConfig)
+register_architecture("scfoundation", ScFoundation, ScFoundationConfig)
 register_architecture("scprint-published", PublishedScPrint, PublishedScPrintConfig)
 
 

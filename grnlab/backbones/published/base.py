@@ -45,6 +45,7 @@ class PublishedModel(nn.Module, ABC):
         self.provenance: dict[str, Any] = {}
         self.heads: dict[str, list[list[float]]] = {}
         self.gene_embedding = nn.Embedding(len(vocab), config.d_model)
+        self.final_norm: nn.Module = nn.Identity()
 
     @property
     @abstractmethod
@@ -79,7 +80,7 @@ class PublishedModel(nn.Module, ABC):
     def encode(self, tokens: CellTokens, *, record: Recorder | None = None) -> Encoded:
         """Run the transformer; `record` receives queries, keys, values and outputs, special tokens first."""
         gene_BTM, x_BTM = self.embed(tokens)
-        x_BTM = self.stack(x_BTM, pad_BT=self._pad(tokens), record=record)
+        x_BTM = self.final_norm(self.stack(x_BTM, pad_BT=self._pad(tokens), record=record))
         genes_BTM = x_BTM[:, self.n_prefix :]
         return Encoded(genes_BTM, self.cell(x_BTM, tokens), {}, gene_BTM, tokens.pad_BT)
 

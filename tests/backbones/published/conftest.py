@@ -74,7 +74,19 @@ def softmax_map():
 
 
 @pytest.fixture(scope="session")
-def publishers_files(fixtures, tmp_path_factory):
+def scfoundation_reference():
+    """Writes the files of a tiny scFoundation for a list of genes, and gives the reference."""
+    import importlib.util
+
+    path = Path(__file__).parent / "scfoundation_reference.py"
+    spec = importlib.util.spec_from_file_location("scfoundation_reference", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.reference
+
+
+@pytest.fixture(scope="session")
+def publishers_files(fixtures, tmp_path_factory, scfoundation_reference):
     """Name of a fixture → path of the publisher's files."""
     from safetensors.torch import load_file
 
@@ -88,4 +100,7 @@ def publishers_files(fixtures, tmp_path_factory):
         content["state_dict"] = load_file(fixtures / name / "state_dict.safetensors")
         paths[name] = root / f"{name}.ckpt"
         torch.save(content, paths[name])
+    genes = json.loads((fixtures / "scgpt/vocab.json").read_text())
+    paths["scfoundation"] = root / "scfoundation"
+    scfoundation_reference([gene for gene in genes if not gene.startswith("<")], paths["scfoundation"])
     return paths

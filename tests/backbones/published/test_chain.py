@@ -14,7 +14,7 @@ from grnlab.backbones import Backbone, save_model
 from grnlab.backbones.published import LAYOUTS
 from grnlab.evaluate import GoldStandard
 
-NAMES = ["geneformer_v1", "geneformer_v2", "scgpt", "scprint_v1", "scprint_v15", "scprint_gqa"]
+NAMES = ["geneformer_v1", "geneformer_v2", "scgpt", "scprint_v1", "scprint_v15", "scprint_gqa", "scfoundation"]
 TOP_K = 3
 
 
