@@ -31,6 +31,8 @@ class Dataset:
         Also judge all cells together.
     groups
         Only these groups; all of at least 100 cells by default.
+    blood
+        Groups are types of blood cells, whose markers should be hubs.
     adapted
         The genes are unknown to any pretrained model: one is trained on these very cells, without the gold standard.
     """
@@ -41,6 +43,7 @@ class Dataset:
     groupby: str | None = None
     pooled: bool = True
     groups: tuple[str, ...] = ()
+    blood: bool = False
     adapted: bool = False
 
 
@@ -125,9 +128,9 @@ _HESC = tuple(f"hesc_{name}" for name in ("kd", "chip", "chip_kd", "lof_gof", "n
 _MDC = tuple(f"mdc_{name}" for name in ("string", "nonspecific", "specific", "kd", "chip", "chip_kd"))
 _KANG = "scrna/kang2018_ifnb_pbmc.h5ad"
 _DATASETS = (
-    Dataset("pbmc3k", read_counts("scrna/pbmc3k.h5ad"), _BLOOD, "cell_type"),
-    Dataset("kang_control", read_counts(_KANG, condition="CTRL"), _BLOOD, "cell_type"),
-    Dataset("kang_stimulated", read_counts(_KANG, condition="STIM"), _BLOOD, "cell_type"),
+    Dataset("pbmc3k", read_counts("scrna/pbmc3k.h5ad"), _BLOOD, "cell_type", blood=True),
+    Dataset("kang_control", read_counts(_KANG, condition="CTRL"), _BLOOD, "cell_type", blood=True),
+    Dataset("kang_stimulated", read_counts(_KANG, condition="STIM"), _BLOOD, "cell_type", blood=True),
     Dataset("hesc_liu", read_counts("mccalla/hESC_liu.h5ad"), _HESC),
     Dataset("hesc_chen", read_counts("mccalla/hESC_chen.h5ad"), _HESC),
     Dataset("beeline_mdc", read_log2("beeline/genelink/Specific/mDC/TFs+500/BL--ExpressionData.csv.gz"), _MDC),

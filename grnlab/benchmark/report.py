@@ -9,6 +9,7 @@ import pandas as pd
 from grnlab._files import atomic_file
 from grnlab._provenance import versions
 from grnlab.benchmark.datasets import ALL_CELLS
+from grnlab.benchmark.hubs import hub_table
 from grnlab.benchmark.methods import METHODS
 from grnlab.benchmark.summary import CASE, summarise
 
@@ -35,9 +36,16 @@ _DEFINITIONS = """
 - `popularity` methods learn from the judging gold standard itself: levels to exceed, not methods.
 """
 
+_HUBS = """
+A hub is a gene that many genes have among their ten strongest partners. AUROC: chance that a transcription factor, or a
+marker of the group's own cell type (PanglaoDB), is more of a hub than another gene. Enriched: share of groups with a
+false discovery rate below 5 %; first: no other cell type's markers are more enriched. ENCODE factors: share of factors
+whose bound genes rank high among their targets. Rank tests throughout.
+"""
 
-def write_report(cases: pd.DataFrame, out: Path, settings: Mapping[str, Any]) -> None:
-    """Write cases.csv, summary.csv, report.md, summary.png and cases.png.
+
+def write_report(cases: pd.DataFrame, out: Path, settings: Mapping[str, Any], hubs: pd.DataFrame) -> None:
+    """Write cases.csv, summary.csv, hubs.csv, report.md, summary.png and cases.png.
 
     Parameters
     ----------
@@ -47,13 +55,16 @@ def write_report(cases: pd.DataFrame, out: Path, settings: Mapping[str, Any]) ->
         Folder, which must exist; files of these names are replaced.
     settings
         Said in the report.
+    hubs
+        A row per group of blood cells and method, see :func:`grnlab.benchmark.hubs.hub_rows`; may be empty.
     """
     summary = summarise(cases)
-    for name, table in (("cases.csv", cases), ("summary.csv", summary)):
+    tables = {"cases.csv": cases, "summary.csv": summary} | ({"hubs.csv": hubs} if len(hubs) else {})
+    for name, table in tables.items():
         with atomic_file(out / name, overwrite=True) as temporary:
             table.to_csv(temporary, index=False, float_format="%.5g")
     with atomic_file(out / "report.md", overwrite=True) as temporary:
-        temporary.write_text(_markdown(cases, settings), encoding="utf-8")
+        temporary.write_text(_markdown(cases, settings, hubs), encoding="utf-8")
     if summary.empty:
         return
     for name, draw in (("summary.png", plot_summary), ("cases.png", plot_cases)):
@@ -148,7 +159,7 @@ def plot_cases(cases: pd.DataFrame) -> Any:
     return figure
 
 
-def _markdown(cases: pd.DataFrame, settings: Mapping[str, Any]) -> str:
+def _markdown(cases: pd.DataFrame, settings: Mapping[str, Any], hubs: pd.DataFrame) -> str:
     named = {key: value for key, value in settings.items() if key != "datasets"}
     lines = ["# Benchmark of networks", "", _DEFINITIONS.strip(), ""]
     lines += [", ".join(f"{key} {value}" for key, value in (*named.items(), *versions().items())), ""]
@@ -165,6 +176,8 @@ def _markdown(cases: pd.DataFrame, settings: Mapping[str, Any]) -> str:
         part = cases[rows]
         if len(part) and part["auprc_ratio"].notna().any() and (title == "All cases" or rows.sum() < len(cases)):
             lines += [f"## {title}", "", *_summary_table(summarise(part)), ""]
+    if len(hubs):
+        lines += ["## Hubs of blood cells", "", _HUBS.strip(), "", *_table(hub_table(hubs).round(3)), ""]
     lines += ["## Each data set and gold standard", "", *_pairs_table(cases), ""]
     lines += ["## Cases and their candidates", "", *_universe_table(cases), ""]
     failed = cases[cases["error"] != ""].drop_duplicates(["method", "dataset", "error"])

@@ -15,6 +15,7 @@ from grnlab._files import atomic_file
 from grnlab._version import __version__
 from grnlab.benchmark.config import BenchmarkConfig
 from grnlab.benchmark.datasets import Dataset
+from grnlab.benchmark.hubs import MARKERS, hub_rows, read_markers
 from grnlab.benchmark.measure import Cost
 from grnlab.benchmark.methods import Method
 from grnlab.benchmark.prepare import Judged, tasks_of
@@ -24,6 +25,7 @@ from grnlab.evaluate import GoldStandard, Universe, regulator_auroc, score_unive
 
 logger = logging.getLogger(__name__)
 _PARTS, _SETTINGS = "parts", "settings.json"
+_NOT = "does not apply"
 
 
 def run_benchmark(
@@ -65,7 +67,8 @@ def run_benchmark(
         msg = "no gold standard has ten true candidates among the genes of any group; see the warnings of the log."
         raise ValueError(msg)
     table = table.drop(columns="scope").reset_index(drop=True)
-    write_report(table, out, json.loads((out / _SETTINGS).read_text(encoding="utf-8")))
+    hubs = pd.DataFrame([row for dataset in config.datasets for row in run.hubs(dataset)])
+    write_report(table, out, json.loads((out / _SETTINGS).read_text(encoding="utf-8")), hubs)
     return table
 
 
@@ -97,17 +100,36 @@ class _Run:
             if all(part is not None for part in kept.values()):
                 yield from (part for part in kept.values() if part is not None)
                 return
-        adata = dataset.read(self.data or Path())
-        golds = {name: self.gold(name, aligned=not dataset.adapted) for name in dataset.golds}
-        made = tasks_of(dataset, adata, golds, scope=scope, model=self.model, config=self.config, fitted=self.fitted)
         groups = []
-        for task, judged in made:
+        for task, judged in self._tasks(dataset, scope):
             groups.append(task.group)
             with tqdm(self.config.methods, desc=f"{task.dataset}, {task.group}", unit="method", disable=None) as bar:
                 for method in bar:
                     bar.set_postfix_str(method.name)
                     yield self._kept(dataset, scope, task.group, method.name) or self._part(task, judged, method, scope)
         _write(index, groups)
+
+    def hubs(self, dataset: Dataset) -> list[dict[str, Any]]:
+        """Enrichment of the hubs of a data set of blood cells, from disk or computed."""
+        markers = (self.data or Path()) / MARKERS
+        methods = [one for one in self.config.methods if one.symmetric and not one.per_gold and not one.slow]
+        if not dataset.blood or not methods or not markers.is_file():
+            return []
+        path = self.out / _PARTS / f"{_safe(dataset.name)}.hubs.json"
+        rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+        known = {row["method"] for row in rows}
+        if missing := [one for one in methods if one.name not in known]:
+            factors = set(self.model.vocab.symbols[self.model.vocab.is_tf])
+            for task, judged in self._tasks(dataset, "tf"):
+                bound = next((universe for gold, universe in judged if gold.name == "encode"), None)
+                rows += hub_rows(task, missing, factors=factors, markers=read_markers(markers), bound=bound)
+            _write(path, rows)
+        return rows
+
+    def _tasks(self, dataset: Dataset, scope: str) -> Iterator[tuple[Task, Judged]]:
+        adata = dataset.read(self.data or Path())
+        golds = {name: self.gold(name, aligned=not dataset.adapted) for name in dataset.golds}
+        return tasks_of(dataset, adata, golds, scope=scope, model=self.model, config=self.config, fitted=self.fitted)
 
     def _path(self, dataset: str, scope: str, group: str, method: str) -> Path:
         return self.out / _PARTS / f"{_safe(dataset)}.{scope}.{_safe(group)}.{method}.json"
@@ -117,7 +139,7 @@ class _Run:
         if not path.is_file():
             return None
         rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
-        return None if any(row["error"] for row in rows) else rows
+        return None if any(row["error"] and not row["error"].startswith(_NOT) for row in rows) else rows
 
     def _part(self, task: Task, judged: Judged, method: Method, scope: str) -> list[dict[str, Any]]:
         rows = _rows(task, judged, method)
@@ -151,7 +173,7 @@ def _attempt(task: Task, judged: Judged, method: Method) -> list[dict[str, Any]]
             for gold, universe in judged
         ]
     except NotApplicableError as reason:
-        error = f"does not apply: {reason}"
+        error = f"{_NOT}: {reason}"
     except Exception as failure:  # noqa: BLE001 - whatever a method does must not cost the other methods their rows
         logger.warning("%s failed on %s, %s: %s", method.name, task.dataset, task.group, failure)
         error = f"{type(failure).__name__}: {failure}"

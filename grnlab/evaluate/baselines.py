@@ -110,7 +110,7 @@ def grnboost2(expression: np.ndarray, regulators: np.ndarray, targets: np.ndarra
     names = np.array([f"g{gene}" for gene in range(expression.shape[1])])
     matrix = np.ascontiguousarray(expression[:, chosen], dtype=np.float32)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="only .* samples")  # with few cells it is what it is: a baseline
+        warnings.filterwarnings("ignore", message="only .* samples|expression matrix")  # advice on other input
         table = rustscenic.infer((matrix, names[chosen].tolist()), names[regulators].tolist(), seed=seed, verbose=False)
     row, column = ({names[gene]: number for number, gene in enumerate(genes)} for genes in (regulators, targets))
     table = table[table["target"].isin(column)]

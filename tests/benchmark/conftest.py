@@ -88,6 +88,10 @@ def data_folder(tmp_path_factory, make_cells, edges):
     dorothea.to_csv(place("networks/dorothea_human.csv.gz"), index=False)
     sets = {f"{name} HEPG2": part["target"].tolist() for name, part in but(3).groupby("source")}
     place("networks/encode_tfchip.json").write_text(json.dumps(sets))
+    types = {"B cells": TARGETS[:20], "T cells": TARGETS[10:30]}
+    rows = [("Mm Hs", gene, name) for name, genes in types.items() for gene in genes]
+    markers = pd.DataFrame(rows, columns=["species", "official gene symbol", "cell type"])
+    markers.to_csv(place("markers/PanglaoDB_markers_27_Mar_2020.tsv.gz"), sep="\t", index=False)
     return folder
 
 
