@@ -191,9 +191,9 @@ def _part(content: Any, path: Path) -> Mapping[str, Any]:
     parts = content if isinstance(content, Mapping) else {}
     part = parts.get("cell", next(iter(parts.values())) if len(parts) == 1 else None)
     try:
-        encoder = part["config"]["model_config"][part["config"]["model"]]["encoder"]["module_type"]  # type: ignore[index]
-        if encoder == "transformer" and isinstance(part["state_dict"], Mapping):  # type: ignore[index]
-            return part  # type: ignore[return-value]
+        encoder = part["config"]["model_config"][part["config"]["model"]]["encoder"]["module_type"]
+        if encoder == "transformer" and isinstance(part["state_dict"], Mapping):
+            return part
     except (KeyError, TypeError):
         pass
     msg = f"{path} is no checkpoint of scFoundation with a softmax encoder; it holds {list(parts)[:5]}."

@@ -13,6 +13,7 @@ import grnlab as gl
 from grnlab.backbones import Backbone, save_model
 from grnlab.backbones.published import LAYOUTS
 from grnlab.evaluate import GoldStandard
+from grnlab.heads import SelectionConfig
 
 NAMES = ["geneformer_v1", "geneformer_v2", "scgpt", "scprint_v1", "scprint_v15", "scprint_gqa", "scfoundation"]
 TOP_K = 3
@@ -103,7 +104,7 @@ def test_the_whole_chain(model, path, real_cells, tmp_path):
     rng = np.random.default_rng(0)
     pairs = [(tf, target) for tf in tfs for target in rng.permutation(maps.genes.index)[:12] if tf != target]
     gold = GoldStandard.from_frame(pd.DataFrame(pairs, columns=["source", "target"]), name="drawn")
-    selection = gl.tl.select_heads(maps, gold)
+    selection = gl.tl.select_heads(maps, gold, config=SelectionConfig(method="top", n_heads=2))
     networks = gl.tl.infer_networks(maps, selection.heads, top_k=TOP_K)
     assert list(networks) == ["CD14+ Monocyte", "Dendritic"]
     for network in networks.values():

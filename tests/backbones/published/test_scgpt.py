@@ -114,7 +114,7 @@ def test_hidden_states_and_attention_equal_the_publishers(
     genes = torch.tensor(
         [[model.vocab.by_symbol.get(gene_of[token], 0) for token in row[1:].tolist()] for row in expected["tokens"]]
     )
-    tokens = gl.data.CellTokens(genes, expected["values"][:, 1:].float(), torch.zeros(4), pad[:, 1:])
+    tokens = gl.data.CellTokens(genes, expected["values"][:, 1:].float(), torch.zeros(2), pad[:, 1:])
     encoded, layers = recorded(model, tokens)
     torch.testing.assert_close(encoded.cell_BM, expected["hidden"][:, 0], rtol=0, atol=1e-5)
     real = ~pad[:, 1:]
@@ -123,8 +123,8 @@ def test_hidden_states_and_attention_equal_the_publishers(
         attention = softmax_map(layer, model.attention, tokens.pad_BT)
         rebuilt = torch.einsum("bhts,bshd->bthd", attention, layer.v.double()).float()
         torch.testing.assert_close(rebuilt[~pad], layer.out[~pad], rtol=0, atol=1e-5)
-    attention = softmax_map(layers[0], model.attention, tokens.pad_BT)[0, 1].float()
-    torch.testing.assert_close(attention[~pad[0]], expected["attention"][~pad[0]], rtol=0, atol=1e-5)
+    attention = softmax_map(layers[0], model.attention, tokens.pad_BT)[0, 1, :8].float()
+    torch.testing.assert_close(attention, expected["attention"], rtol=0, atol=1e-5)
 
 
 def test_older_symbols_are_found_by_the_name_of_today(model):
@@ -180,7 +180,7 @@ def test_damaged_files(make_folder):
     with pytest.raises(ValueError, match=r"args\.json is no dictionary"):
         gl.load_model(folder)
     shutil.copy(folder / "vocab.json", folder / "best_model.pt")
-    (folder / "args.json").write_text(json.dumps({"embsize": 16, "nheads": 4, "nlayers": 2, "d_hid": 24}))
+    (folder / "args.json").write_text(json.dumps({"embsize": 8, "nheads": 2, "nlayers": 2, "d_hid": 12}))
     with pytest.raises(ValueError, match=r"best_model\.pt is (a pickle|not a complete file)"):
         gl.load_model(folder)
 

@@ -55,9 +55,9 @@ def test_hidden_states_and_attention_equal_the_publishers(make_checkpoint, fixtu
         rebuilt = torch.einsum("bhts,bshd->bthd", attention, layer.v.double()).float()
         torch.testing.assert_close(rebuilt, layer.out, rtol=0, atol=1e-5)
     p = model.n_prefix
-    order = [*range(extra, p), *range(extra), *range(p, p + values.shape[1])]
+    place = [*range(p - extra, p), *range(p - extra), *range(p, p + values.shape[1])]
     attention = softmax_map(layers[-1], model.attention, None)[0, 1].float()
-    torch.testing.assert_close(attention, expected["attention"][order][:, order], rtol=0, atol=1e-5)
+    torch.testing.assert_close(attention[place[:8]][:, place], expected["attention"], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", VARIANTS)
