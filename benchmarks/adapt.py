@@ -72,7 +72,9 @@ def simulated(cases: Iterator[Case], steps: list[int]) -> Iterator[dict[str, obj
             seconds[method] = time.process_time() - start
         for n_steps in steps:
             start = time.process_time()
-            model = gl.tl.adapt(None, adata, genes="all", max_steps=max(n_steps, 1), lr=None if n_steps else 0.0)
+            model = gl.tl.adapt(
+                None, adata, genes="all", max_steps=max(n_steps, 1), lr=None if n_steps else 0.0, progress=False
+            )
             trained = time.process_time() - start
             for method in ("attention", "jacobian"):
                 start = time.process_time()
@@ -97,7 +99,7 @@ def real(data: Path, steps: list[int], rates: list[float]) -> Iterator[dict[str,
     for n_steps in filter(None, steps):
         for lr in rates:
             start = time.process_time()
-            adapted = gl.tl.adapt(model, cells, max_steps=n_steps, lr=lr)
+            adapted = gl.tl.adapt(model, cells, max_steps=n_steps, lr=lr, progress=False)
             variants.append((f"{n_steps} steps, lr {lr:g}", adapted, time.process_time() - start))
     for label, one, seconds in variants:
         for row in real_networks.score_model(one, data, n_genes=2_000, baselines=False)[0]:

@@ -1,7 +1,9 @@
 """Go on training a backbone, or start a small one, on the very cells whose network is wanted.
 
 Self-supervised: no label and no gold standard takes part. What the weights learn is this data set alone, so an adapted
-model is for these cells, not for others.
+model is for these cells, not for others. Measured (``benchmarks/adapt.py``): a new model finds simulated networks that
+no model has seen; a hundred steps of the built-in model on the cells of pbmc3k lowered its loss on held-out cells, but
+its attention did not find more known edges. Score an adapted model beside the one it came from.
 """
 
 import copy

@@ -74,6 +74,12 @@ def test_ranks_keep_order_and_forget_scale(seed):
     assert abs(ranks[seen].mean()) < 1e-5
 
 
+@given(st.lists(st.integers(-5, 5), min_size=1, max_size=40))
+def test_equal_values_share_their_mean_rank(values):
+    found = normal_ranks(np.array(values, dtype=np.float32))
+    np.testing.assert_allclose(found, norm.ppf((rankdata(values) - 0.5) / len(values)), atol=1e-6)
+
+
 def test_genes_in_too_few_cells_are_unseen(maps_of_heads):
     maps = maps_of_heads.make(maps_of_heads.gold(), "a")
     maps.groups["a"].count_G[7] = 2
