@@ -136,7 +136,7 @@ def loader(*, n_cells: int, batch_size: int, n_tokens: int, n_batches: int, seed
         totals=np.asarray(counts.sum(axis=1)).ravel(),
         labels={"cell_type": rng.integers(0, 20, n_cells)},
     )
-    sizes = {"batch_size": batch_size, "n_tokens": n_tokens, "seed": seed}
+    sizes = {"objectives": (), "batch_size": batch_size, "n_tokens": n_tokens, "seed": seed}
     stream = CellStream(cells, np.arange(n_cells), cells.sampling_weights("cell_type"), **sizes)
     stream.draw(0)
     started = time.process_time(), time.perf_counter()
