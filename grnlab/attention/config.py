@@ -20,10 +20,6 @@ class ReadOutConfig:
         ``"jvp"``, exact forward-mode derivatives through PyTorch's own attention, some five forwards in time.
     step
         Half the distance of a central difference, in ``log2(1 + count)``.
-    n_probes
-        ``"jacobian"`` follows one regulator at a time by default. A number: this many random directions that move all
-        regulators at once, ±1 each, whose responses are multiplied by the direction: an unbiased but noisier estimate
-        at a cost that does not depend on the number of regulators.
     quantiles
         Levels ``"perturbation"`` sets a regulator to, beside 0: quantiles of its positive counts in the group.
     n_steps
@@ -41,7 +37,6 @@ class ReadOutConfig:
     n_masks: int = 1
     derivative: str = "difference"
     step: float = 0.25
-    n_probes: int | None = None
     quantiles: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
     n_steps: int = 16
     batch: int = 32
@@ -50,9 +45,9 @@ class ReadOutConfig:
         if not 0 < self.mask_rate < 1:
             msg = f"mask_rate={self.mask_rate} must lie between 0 and 1, both excluded."
             raise ValueError(msg)
-        for name in ("n_masks", "n_steps", "batch", "n_probes"):
+        for name in ("n_masks", "n_steps", "batch"):
             value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < 1):
+            if not isinstance(value, int) or value < 1:
                 msg = f"{name}={value!r} must be a whole number of at least 1."
                 raise ValueError(msg)
         if self.derivative not in DERIVATIVES:

@@ -1,6 +1,6 @@
 """Read-outs from predictions: how the predicted expression of a hidden gene follows the count of another.
 
-Shape suffixes: B versions of a cell, T tokens, R regulators, C hidden targets, N directions.
+Shape suffixes: B versions of a cell, T tokens, R regulators, C hidden targets.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,37 +22,27 @@ Levels = Callable[[int], np.ndarray]
 def jacobian(model: Backbone, cell: Cell, config: ReadOutConfig) -> Iterator[Block]:
     """Derivative of the prediction of each hidden target by ``log2(1 + count)`` of each visible regulator; signed.
 
-    Per cell and mask it costs 2 forwards per visible regulator, or per random direction (``n_probes``). What is
-    predicted, :meth:`grnlab.attention.cell.MaskedCell.predict` says.
+    Per cell and mask it costs 2 forwards per visible regulator. What is predicted,
+    :meth:`grnlab.attention.cell.MaskedCell.predict` says.
     """
+    directional = _exact if config.derivative == "jvp" else _difference
     for masked in cell.masks(config.mask_rate, config.n_masks):
-        n_regulators = len(masked.regulators)
-        if config.n_probes is None:
-            probes_NR = torch.eye(n_regulators)
-        else:
-            rng = np.random.default_rng([*masked.seed, 1])  # apart from the draw of the hidden genes
-            signs_NR = rng.integers(2, size=(config.n_probes, n_regulators)) * 2.0 - 1.0
-            probes_NR = torch.from_numpy(signs_NR).float()
-        at_T = cell.log_values_T
-        directions_NT = torch.zeros(len(probes_NR), len(at_T))
-        directions_NT[:, torch.from_numpy(masked.regulators)] = probes_NR
-        directional = _exact if config.derivative == "jvp" else _difference
-        change_NC = directional(model, masked, directions_NT.to(at_T), config)
-        scores_RC = probes_NR.to(change_NC).T @ change_NC / (1 if config.n_probes is None else len(probes_NR))
-        yield masked.regulators, masked.targets, scores_RC.cpu().numpy()
+        directions_RT = torch.zeros(len(masked.regulators), len(cell.genes_T)).to(cell.log_values_T)
+        directions_RT[torch.arange(len(masked.regulators)), torch.from_numpy(masked.regulators)] = 1
+        yield masked.regulators, masked.targets, directional(model, masked, directions_RT, config).cpu().numpy()
 
 
-def _difference(model: Backbone, masked: MaskedCell, directions_NT: Tensor, config: ReadOutConfig) -> Tensor:
+def _difference(model: Backbone, masked: MaskedCell, directions_RT: Tensor, config: ReadOutConfig) -> Tensor:
     at_T, changes = masked.cell.log_values_T, []
     with torch.inference_mode():
-        for part_NT in directions_NT.split(max(1, config.batch // 2)):
-            both_BT = torch.cat([at_T + config.step * part_NT, at_T - config.step * part_NT])
-            above_NC, below_NC = masked.predict(model, both_BT).chunk(2)
-            changes.append((above_NC - below_NC) / (2 * config.step))
+        for part_RT in directions_RT.split(max(1, config.batch // 2)):
+            both_BT = torch.cat([at_T + config.step * part_RT, at_T - config.step * part_RT])
+            above_RC, below_RC = masked.predict(model, both_BT).chunk(2)
+            changes.append((above_RC - below_RC) / (2 * config.step))
     return torch.cat(changes)
 
 
-def _exact(model: Backbone, masked: MaskedCell, directions_NT: Tensor, config: ReadOutConfig) -> Tensor:
+def _exact(model: Backbone, masked: MaskedCell, directions_RT: Tensor, config: ReadOutConfig) -> Tensor:
     def predicted(at_T: Tensor) -> Tensor:
         return masked.predict(model, at_T[None])[0]
 
@@ -60,7 +50,7 @@ def _exact(model: Backbone, masked: MaskedCell, directions_NT: Tensor, config: R
         return torch.func.jvp(predicted, (masked.cell.log_values_T,), (direction_T,))[1]
 
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):  # the fused kernels have no forward-mode derivative
-        return torch.func.vmap(along, chunk_size=config.batch)(directions_NT)
+        return torch.func.vmap(along, chunk_size=config.batch)(directions_RT)
 
 
 def perturbation(model: Backbone, cell: Cell, config: ReadOutConfig, *, levels: Levels) -> Iterator[Block]:

@@ -196,7 +196,7 @@ def test_a_model_in_training_mode_is_refused(human_model, make_cells):
     [
         ({"mask_rate": 0.0}, "mask_rate=0.0 must lie between 0 and 1"),
         ({"n_masks": 0}, "n_masks=0 must be a whole number"),
-        ({"n_probes": 1.5}, r"n_probes=1\.5 must be"),
+        ({"n_steps": 1.5}, r"n_steps=1\.5 must be"),
         ({"derivative": "backward"}, "derivative='backward' is unknown"),
         ({"step": -1.0}, r"step=-1\.0 must be above 0"),
         ({"quantiles": (2.0,)}, "quantiles"),
