@@ -34,6 +34,7 @@ def add_benchmark(commands: Any) -> argparse.ArgumentParser:
     benchmark.add_argument("--out", type=Path, metavar="DIR", help="folder to write, or of a run to go on with")
     benchmark.add_argument("--quick", action="store_true", help="two cell types, two gold standards, fast methods")
     benchmark.add_argument("--datasets", nargs="+", default=(), metavar="NAME", help="default: all, see --list")
+    benchmark.add_argument("--golds", nargs="+", default=(), metavar="NAME", help="gold standards (default: all)")
     benchmark.add_argument(
         "--methods", nargs="+", default=(), metavar="NAME", help="default: the fast ones, see --list; 'all' for all"
     )
@@ -58,7 +59,8 @@ def _benchmark(options: argparse.Namespace) -> None:
     from grnlab import benchmark
 
     if options.list:
-        print("data sets: " + ", ".join(benchmark.DATASETS))
+        for name, dataset in benchmark.DATASETS.items():
+            print(f"{name:26} data set, judged by {', '.join(dataset.golds)}")
         for name, method in benchmark.METHODS.items():
             print(f"{name:26} {method.kind}{', slow' if method.slow else ''}: {method.about}")
         return
@@ -68,7 +70,7 @@ def _benchmark(options: argparse.Namespace) -> None:
     settings = {"min_cells": options.min_cells, "seed": options.seed}
     if options.genes is not None:
         settings["n_genes"] = options.genes
-    config = benchmark.choose(options.datasets, options.methods, quick=options.quick, **settings)
+    config = benchmark.choose(options.datasets, options.methods, golds=options.golds, quick=options.quick, **settings)
     if options.h5ad is None and (options.gold or options.groupby):
         msg = "--gold and --groupby describe --h5ad, which is missing."
         raise ValueError(msg)

@@ -46,7 +46,12 @@ class BenchmarkConfig:
 
 
 def choose(
-    datasets: Iterable[str] = (), methods: Iterable[str] = (), *, quick: bool = False, **settings: Any
+    datasets: Iterable[str] = (),
+    methods: Iterable[str] = (),
+    *,
+    golds: Iterable[str] = (),
+    quick: bool = False,
+    **settings: Any,
 ) -> BenchmarkConfig:
     """Configuration from names.
 
@@ -56,6 +61,8 @@ def choose(
         Names of data sets; all of them by default.
     methods
         Names of methods; the fast ones by default, ``"all"`` for every one.
+    golds
+        Names of gold standards; all of each data set by default. Data sets they do not judge are left out.
     quick
         Two cell types of one data set, two gold standards and the fast methods, where nothing else is named.
     **settings
@@ -77,10 +84,18 @@ def choose(
         names = list(METHODS)
     chosen = tuple(METHODS[name] for name in dict.fromkeys(_known(names, METHODS, "--methods")))
     of_cells = tuple(DATASETS[name] for name in dict.fromkeys(_known(list(datasets), DATASETS, "--datasets")))
+    judges = _known(list(golds), GOLDS, "--golds")
+    if judges:
+        kept = [replace(one, golds=tuple(g for g in one.golds if g in judges)) for one in of_cells or DATASETS.values()]
+        of_cells = tuple(one for one in kept if one.golds)
+        if not of_cells:
+            msg = f"--golds {' '.join(judges)} judge none of the data sets {', '.join(datasets)}."
+            raise ValueError(msg)
     if quick:
+        preferred = judges or ["trrust", "dorothea_abc"]
         small = of_cells or (replace(DATASETS["pbmc3k"], groups=("B", "CD14+ Mono")),)
         of_cells = tuple(
-            replace(one, golds=tuple(g for g in one.golds if g in ("trrust", "dorothea_abc")) or one.golds[:2],
+            replace(one, golds=tuple(g for g in one.golds if g in preferred) or one.golds[:2],
                     pooled=False)
             for one in small
         )  # fmt: skip

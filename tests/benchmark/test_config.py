@@ -35,6 +35,18 @@ def test_quick_is_two_cell_types_and_two_gold_standards():
     assert choose(["hesc_liu"], quick=True, n_genes=77).n_genes == 77
 
 
+def test_gold_standards_can_be_chosen():
+    config = choose(golds=["trrust", "hesc_kd"])
+    assert {one.name: one.golds for one in config.datasets} == {
+        **dict.fromkeys(("pbmc3k", "kang_control", "kang_stimulated"), ("trrust",)),
+        **dict.fromkeys(("hesc_liu", "hesc_chen"), ("hesc_kd",)),
+    }
+    with pytest.raises(ValueError, match="--golds: 'trust' is unknown"):
+        choose(golds=["trust"])
+    with pytest.raises(ValueError, match="judge none"):
+        choose(["hesc_liu"], golds=["trrust"])
+
+
 def test_a_case_from_outside(own_case, tmp_path):
     dataset, golds = own_case
     assert (dataset.name, dataset.golds, dataset.groupby) == ("cells", ("edges",), "cell_type")
