@@ -142,8 +142,8 @@ def _parser() -> argparse.ArgumentParser:
 
     models = commands.add_parser(
         "models",
-        help="list the built-in models",
-        description="List the built-in models.",
+        help="list the built-in models, and the published ones that can be read",
+        description="List the built-in models, and the published ones that can be read.",
         epilog=_MODELS_HELP,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -250,6 +250,7 @@ def _models(options: argparse.Namespace) -> None:
     import json
 
     from grnlab.backbones import builtin_models
+    from grnlab.backbones.published import LAYOUTS
 
     models = builtin_models()
     if options.card is not None:
@@ -267,6 +268,9 @@ def _models(options: argparse.Namespace) -> None:
             f"{size:.1f} MB, MIT, human; {made['cells_seen']:,} cells, {made['data']['n_cells_train']:,} different. "
             f"Card: grnlab models --card {name}"
         )
+    print("\nPublished models, read from their publishers' files (--model PATH):")
+    for layout in LAYOUTS:
+        print(f"{layout.name}: {layout.files}; {layout.source}; weights: {layout.licence}")
 
 
 def _pretrain(options: argparse.Namespace) -> None:

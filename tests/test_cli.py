@@ -373,3 +373,10 @@ def test_a_broken_model_is_named(place, capsys, checkpoint, damage):
     assert re.search("neither a built-in model|is not a complete grnlab checkpoint|do not fit its config", err)
     assert "Traceback" not in err
     assert names(place) == before
+
+
+def test_models_names_the_published_ones_and_their_licences(grnlab):
+    status, out, _ = grnlab("models")
+    assert status == 0
+    assert re.search(r"scgpt: folder with args\.json, vocab\.json, best_model\.pt; https://.*; weights: MIT", out)
+    assert re.search(r"scfoundation: .*non-commercial", out)

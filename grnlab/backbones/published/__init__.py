@@ -2,6 +2,10 @@
 
 No weights come with the package and no package of theirs is needed. Each adapter says in its module what it was checked
 against, and what it could not check.
+
+An adapter is a :class:`PublishedModel` with ``tokenize`` and ``embed``; a function that finds every weight of its
+attention by the publisher's name, or raises; and a :class:`Layout` here. Its test compares hidden states and attention
+with the publisher's forward, tokens with the publisher's tokeniser, and sends it through ``test_chain.py``.
 """
 
 import logging
@@ -40,6 +44,8 @@ class Layout:
     ----------
     name
         Of the architecture.
+    files
+        What the publisher ships, in words.
     recognise
         Whether a path holds these files.
     load
@@ -51,6 +57,7 @@ class Layout:
     """
 
     name: str
+    files: str
     recognise: Callable[[Path], bool]
     load: Callable[..., tuple[PublishedModel, Path]]
     licence: str
@@ -60,6 +67,7 @@ class Layout:
 LAYOUTS = (
     Layout(
         "scgpt",
+        "folder with args.json, vocab.json, best_model.pt",
         is_scgpt,
         load_scgpt,
         "MIT, by the licence of the repository",
@@ -67,6 +75,7 @@ LAYOUTS = (
     ),
     Layout(
         "geneformer",
+        "folder with config.json, weights, and the dictionaries of tokens and medians",
         is_geneformer,
         load_geneformer,
         "Apache 2.0, by the model card",
@@ -74,6 +83,7 @@ LAYOUTS = (
     ),
     Layout(
         "scfoundation",
+        "folder with models.ckpt and OS_scRNA_gene_index.19264.tsv",
         is_scfoundation,
         load_scfoundation,
         "non-commercial use only, revocable, by the model licence of the repository",
@@ -81,6 +91,7 @@ LAYOUTS = (
     ),
     Layout(
         "scprint-published",
+        "a .ckpt of v1 or v1.5",
         is_scprint,
         load_scprint,
         "GPL 3 by the licence file of the repository, MIT by its metadata",

@@ -187,8 +187,9 @@ def load_geneformer(path: Path, *, allow_pickle: bool = False) -> tuple[Geneform
 
 def _dictionaries(path: Path, n_tokens: int) -> tuple[dict[str, int], dict[str, float]]:
     """Tokens and medians, beside the weights or where the publisher's repository has them."""
-    shared = path.parent / "geneformer"
-    folders = [path, shared, *sorted(child for child in shared.glob("*") if child.is_dir())]
+    folders = [path]
+    for shared in (path / "geneformer", path.parent / "geneformer"):
+        folders += [shared, *sorted(child for child in shared.glob("*") if child.is_dir())]
     seen = {}
     for folder in folders:
         for file in _files(folder, "token_dictionary"):

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 import grnlab as gl
 from grnlab.backbones import Backbone, save_model
 from grnlab.backbones.published import LAYOUTS
+from grnlab.compare_models import compare_models
 from grnlab.evaluate import GoldStandard
 from grnlab.heads import SelectionConfig
 
@@ -189,3 +190,15 @@ def by_hand_maps(model, cell, genes):
     dense[np.ix_(places, places)] = (spec.scale * torch.einsum("lihd,ljhd->lhij", q, k)).softmax(-1).mean((0, 1))
     shown[places] = 1
     return dense, shown
+
+
+def test_models_side_by_side(publishers_files, real_cells):
+    names = ["geneformer_v2", "scgpt", "scprint_v1", "scfoundation"]
+    models = {name: gl.load_model(publishers_files[name]) for name in names}
+    found = compare_models(real_cells, models, groupby="cell_type", genes="all", top_k=TOP_K, regulators="all")
+    assert len(found.pairs) == 2 * 6
+    assert found.pairs["rank_correlation"].between(-1, 1).all()
+    known = set.intersection(*(set(known_to(model, real_cells)) for model in models.values()))
+    for networks in (*found.networks.values(), found.consensus):
+        assert set(networks["Dendritic"].genes.index) <= known
+    assert (found.consensus["Dendritic"].edges["n_networks"] >= 2).all()

@@ -110,6 +110,8 @@ def test_dictionaries_are_found_where_the_repository_has_them(fixtures, tmp_path
             shutil.move(folder / f"{stem}.json", tmp_path / where / f"{stem}_{name}.json")
     for name in NAMES:
         assert gl.load_model(tmp_path / name).n_prefix == (2 if name.endswith("v2") else 0)
+    shutil.move(tmp_path / "geneformer", tmp_path / NAMES[0] / "geneformer")  # a model at the root of the repository
+    assert gl.load_model(tmp_path / NAMES[0]).n_prefix == 0
 
 
 def test_shared_context_is_refused(fixtures, real_cells, shown):
