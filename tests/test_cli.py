@@ -78,7 +78,7 @@ def test_version_and_models(grnlab):
     assert (status, err) == (0, "")
     from grnlab.backbones import builtin_models
 
-    assert len(out.splitlines()) == len(builtin_models())
+    assert len(out.partition("\n\n")[0].splitlines()) == len(builtin_models())
     status, _, err = grnlab("models", "--card", "nothing")
     assert status == 2
     assert "no built-in model is called 'nothing'" in err
