@@ -21,7 +21,10 @@ of a class are true edges they are conservative.
 
 **With a null** (the same read-out of cells whose genes were shuffled, see :func:`shuffle_genes`), n null scores of the
 class: p = (1 + #{null ≥ s}) / (1 + n), z = (s - mean) / sd of the null. No distribution is assumed. The smallest p is
-1 / (1 + n).
+1 / (1 + n). This asks what the cells add to the genes: on the monocytes of pbmc3k the built-in model's attention ranks
+pairs as it does on shuffled cells (Spearman 0.98) and no edge passes, while against its own class 0.2 % do, with ten
+times as many p below 0.001 as chance would give. The first says that a pretrained model mostly recalls; the second
+holds true edges and whatever the transform leaves of the tail, which only a gold standard can tell apart.
 
 False discovery rates are those of Benjamini and Hochberg over all pairs of a group.
 """
