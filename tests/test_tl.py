@@ -269,3 +269,16 @@ def test_names_that_would_share_a_key_are_refused(make_cells):
     with pytest.raises(ValueError, match=r"differ only by '/' and '\|'"):
         gl.tl.store_networks(adata, networks)
     assert not adata.varp
+
+
+@pytest.mark.parametrize("method", ["jacobian", "value_norm", "cosine"])
+def test_scores_of_a_read_out_become_networks(human_model, make_cells, method):
+    adata = make_cells()
+    scores = gl.tl.read_out(adata, human_model, method, groupby="cell_type", genes="all")
+    networks = gl.tl.infer_networks(scores, top_k=3)
+    assert list(networks) == ["B cell", "T cell"]
+    for network in networks.values():
+        assert len(network.edges) > 20
+        assert ("sign" in network.edges) == (method == "jacobian")
+        assert network.provenance["readout"] == method
+        assert json.loads(json.dumps(dict(network.provenance))) == dict(network.provenance)

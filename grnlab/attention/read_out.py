@@ -135,7 +135,7 @@ def read_out(
         "min_fraction": min_fraction,
         "seed": seed,
         "config": asdict(config),
-        "direction": "rows are regulators (keys), columns are targets (queries)",
+        "direction": "source=regulator=key, target=query",
         "versions": versions(),
     }
     return PairScores(
