@@ -110,7 +110,7 @@ def attention(
         adata,
         model,
         groupby=groupby,
-        genes="all" if whole else genes,
+        genes=model.vocab.symbols[align_genes(adata, model.vocab).tokens] if whole else genes,
         layer=layer,
         min_cells=min_cells,
         skip_small=skip_small,

@@ -175,6 +175,51 @@ def test_the_read_outs_of_single_cells_see_the_tokens_of_the_model(model, real_c
     np.testing.assert_allclose(got[scored], ((total + total.T) / 2 / seen.clip(1))[scored], atol=1e-5)
 
 
+def test_bootstrap_and_conditions(model, real_cells):
+    """Genes that no cell of a group expresses are asked for there."""
+    cells = real_cells.copy()
+    counts = cells.X.toarray()
+    counts[cells.obs["cell_type"] == "Dendritic", :5] = 0
+    cells.X = counts
+    options = {"n_blocks": 3, "n_bootstraps": 4, "min_cells": 5, "genes": "all", "regulators": "all"}
+    networks = gl.tl.bootstrap_networks(cells, model, groupby="cell_type", **options)
+    assert networks["Dendritic"].edges["confidence"].between(0, 1).all()
+    assert not set(networks["Dendritic"].genes.index) & set(cells.var_names[:5])
+    a, b = "Dendritic", "CD14+ Monocyte"
+    options = {"n_blocks": 3, "n_permutations": 9, "genes": "all", "regulators": "all"}
+    found = gl.tl.compare_conditions(cells, model, condition="cell_type", a=a, b=b, **options)
+    assert (found.a.name, found.n_permutations) == (a, 9)
+
+
+def test_value_norm_is_its_formula(model, real_cells):
+    cell, everybody = real_cells[:1].copy(), {"genes": "all", "regulators": "all", "targets": "all"}
+    scores = gl.tl.read_out(cell, model, "value_norm", **everybody, min_fraction=0)
+    names, spec, total = list(scores.genes.index), model.attention, 0.0
+    tokens = scores.genes["token"].to_numpy()
+    batch = model.tokenize(
+        cell[:, scores.genes["name_in_data"]].X.tocsr(), tokens, cell.X.sum(1).A1, context="expressed"
+    )
+    layers = []
+    with torch.no_grad():
+        model.encode(batch, record=lambda layer, q, k, v, out: layers.append((q[0], k[0], v[0])))
+    for (q, k, v), block in zip(layers, model.stack.layers, strict=True):
+        alpha = (spec.scale * torch.einsum("ihd,jhd->hij", q, k)).softmax(-1)
+        columns = block.attention.out.weight.unflatten(1, (spec.n_heads, spec.d_head))
+        moved = torch.einsum("jhd,mhd->hjm", v, columns).norm(dim=-1)
+        total = total + (alpha * moved[:, None]).mean(0) / len(layers)
+    total = total[spec.n_prefix :, spec.n_prefix :].detach().numpy()
+    places = [tokens.tolist().index(token) for token in batch.genes_BT[0].tolist()]
+    got = scores.groups["all"][np.ix_(places, places)]  # row = regulator = key
+    np.fill_diagonal(total, np.nan)
+    assert len(places) == np.isfinite(scores.groups["all"]).any(0).sum() <= len(names)
+    np.testing.assert_allclose(got, total.T, atol=1e-5)
+
+
+def test_read_outs_that_need_a_decoder_are_refused(model, real_cells):
+    with pytest.raises(ValueError, match=r"method='jacobian' needs a model that .* has no decode"):
+        gl.tl.read_out(real_cells, model, "jacobian", genes=20)
+
+
 def by_hand_maps(model, cell, genes):
     """Mean over heads of the attention among the genes of one cell, 0 for those it is not shown."""
     tokens = np.array([model.vocab.token(gene) for gene in genes])
