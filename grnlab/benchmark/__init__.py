@@ -6,7 +6,7 @@ from grnlab.benchmark.golds import GOLDS, Gold
 from grnlab.benchmark.methods import FAST, METHODS, Method
 from grnlab.benchmark.report import plot_cases, plot_summary
 from grnlab.benchmark.runner import run_benchmark
-from grnlab.benchmark.summary import summarise
+from grnlab.benchmark.summary import compare, summarise
 
 __all__ = [
     "DATASETS",
@@ -18,6 +18,7 @@ __all__ = [
     "Gold",
     "Method",
     "choose",
+    "compare",
     "outside",
     "plot_cases",
     "plot_summary",

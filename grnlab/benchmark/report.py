@@ -11,7 +11,7 @@ from grnlab._provenance import versions
 from grnlab.benchmark.datasets import ALL_CELLS
 from grnlab.benchmark.hubs import hub_table
 from grnlab.benchmark.methods import METHODS
-from grnlab.benchmark.summary import CASE, summarise
+from grnlab.benchmark.summary import CASE, compare, summarise
 
 _COLOURS = {
     "control": "#8c8c8c",
@@ -36,6 +36,7 @@ _DEFINITIONS = """
 - `popularity` methods learn from the judging gold standard itself: levels to exceed, not methods.
 """
 
+_DEFAULT = "attention"  # the read-out of infer_networks
 _HUBS = """
 A hub is a gene that many genes have among their ten strongest partners. AUROC: chance that a transcription factor, or a
 marker of the group's own cell type (PanglaoDB), is more of a hub than another gene. Enriched: share of groups with a
@@ -176,6 +177,8 @@ def _markdown(cases: pd.DataFrame, settings: Mapping[str, Any], hubs: pd.DataFra
         part = cases[rows]
         if len(part) and part["auprc_ratio"].notna().any() and (title == "All cases" or rows.sum() < len(cases)):
             lines += [f"## {title}", "", *_summary_table(summarise(part)), ""]
+    if {_DEFAULT} < set(cases.loc[cases["auprc_ratio"].notna(), "method"]):
+        lines += [f"## Difference from `{_DEFAULT}` on the same cases", "", *_compare_table(cases), ""]
     if len(hubs):
         lines += ["## Hubs of blood cells", "", _HUBS.strip(), "", *_table(hub_table(hubs).round(3)), ""]
     lines += ["## Each data set and gold standard", "", *_pairs_table(cases), ""]
@@ -203,6 +206,17 @@ def _summary_table(summary: pd.DataFrame) -> list[str]:
         summary["mean_rank"].map("{:.1f}".format),
         summary["cpu_s"].map("{:.1f}".format),
     )
+    return _table(shown)
+
+
+def _compare_table(cases: pd.DataFrame) -> list[str]:
+    table = compare(cases, _DEFAULT)
+    shown = pd.DataFrame({"method": table["method"], "cases": table["n_cases"]})
+    shown["better in"] = table["better"].map("{:.0%}".format)
+    for name, title in (("auprc_ratio_gain", "AUPRC ratio"), ("epr_gain", "EPR")):
+        shown[title] = [
+            f"{row[name]:+.2f} ({row[f'{name}_lo']:+.2f} to {row[f'{name}_hi']:+.2f})" for _, row in table.iterrows()
+        ]
     return _table(shown)
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from grnlab.benchmark import summarise
+from grnlab.benchmark import compare, summarise
 
 COLUMNS = [
     *("method", "n_cases", "auprc_ratio", "auprc_ratio_lo", "auprc_ratio_hi", "epr", "epr_lo", "epr_hi"),
@@ -44,6 +44,26 @@ def test_intervals_hold_the_spread_between_data_sets():
     assert between["auprc_ratio"] == within["auprc_ratio"] == 1.0
     assert (between["auprc_ratio_lo"], between["auprc_ratio_hi"]) == pytest.approx((0, 2), abs=0.1)
     assert width[0] > 2 * width[1] > 0
+
+
+def test_differences_are_paired():
+    """A gain that is the same on every case has no spread, however the cases differ."""
+    table = cases({"base": lambda d, g: 3.0 * d + g, "plus": lambda d, g: 3.0 * d + g + 0.5, "other": lambda d, g: 2.0})
+    found = compare(table, "base").set_index("method")
+    plus = found.loc["plus"]
+    assert plus[["auprc_ratio_gain", "auprc_ratio_gain_lo", "auprc_ratio_gain_hi"]].tolist() == pytest.approx([0.5] * 3)
+    assert plus["epr_gain"] == pytest.approx(1.0)
+    assert plus["better"] == 1
+    assert found.loc["other", "auprc_ratio_gain_lo"] < found.loc["other", "auprc_ratio_gain"] < 0
+    assert "base" not in found.index
+
+
+def test_differences_are_on_the_cases_both_have():
+    table = cases({"base": lambda d, g: float(d), "m": lambda d, g: np.nan if d == 2 else 1.0})
+    assert compare(table, "base")["n_cases"].tolist() == [8]
+    assert compare(table, "base")["auprc_ratio_gain"].tolist() == [0.5]
+    with pytest.raises(ValueError, match="'nothing' has no scores"):
+        compare(table, "nothing")
 
 
 def test_rows_without_scores_do_not_count_and_draws_are_seeded():
