@@ -193,6 +193,9 @@ def _check_arguments(
     if model is not None and not isinstance(model, torch.nn.Module):
         msg = f"model must be a backbone, see grnlab.load_model, or None; got {type(model).__name__}."
         raise ValueError(msg)
+    if model is not None and not hasattr(model, "decode"):
+        msg = f"{model.name!r} is a published model that is read without its decoder, so it cannot be trained here."
+        raise ValueError(msg)
 
 
 def _totals(counts: sp.csr_matrix, adata: ad.AnnData) -> np.ndarray:

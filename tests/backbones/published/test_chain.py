@@ -218,6 +218,8 @@ def test_value_norm_is_its_formula(model, real_cells):
 def test_read_outs_that_need_a_decoder_are_refused(model, real_cells):
     with pytest.raises(ValueError, match=r"method='jacobian' needs a model that .* has no decode"):
         gl.tl.read_out(real_cells, model, "jacobian", genes=20)
+    with pytest.raises(ValueError, match="read without its decoder, so it cannot be trained here"):
+        gl.tl.adapt(model, real_cells, max_steps=1)
 
 
 def by_hand_maps(model, cell, genes):
