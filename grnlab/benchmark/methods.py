@@ -136,7 +136,7 @@ def _methods() -> Iterator[Method]:
                  _popularity(target_popularity), per_gold=True, symmetric=False)  # fmt: skip
     for name in ("pearson", "spearman", "ridge_partial_correlation", "mutual_information"):
         yield Method(name, "expression", name.replace("_", " "), _baseline(BASELINES[name]))
-    yield Method("pidc", "expression", "partial information decomposition in context", _baseline(pidc), slow=True)
+    yield Method("pidc", "expression", "partial information decomposition in context", _baseline(pidc))
     yield Method("genie3", "expression", "random forests, 100 trees",
                  _baseline(SLOW_BASELINES["genie3"], seeded=True), slow=True, symmetric=False)  # fmt: skip
     yield Method("grnboost2", "expression", "gradient boosting, by rustscenic",
