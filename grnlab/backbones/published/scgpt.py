@@ -27,6 +27,7 @@ from grnlab.nn.post_norm import PostNormStack
 FILES = ("args.json", "vocab.json", "best_model.pt")
 _PUBLISHER = "https://github.com/bowang-lab/scGPT#pretrained-scgpt-model-zoo"
 _HEADS = ("decoder.", "cls_decoder.", "mvc_decoder.", "grad_reverse_discriminator.", "sim.", "batch_encoder.")
+_GENERATION = "flag_encoder."  # marks genes to generate while pretraining; the publisher's inference drops it too
 _QKV = ("Wqkv.", "in_proj_", "_impl.Wqkv.")  # FlashAttention build, PyTorch build, later wrapper
 _MAX_VALUE = 512.0
 
@@ -240,5 +241,5 @@ def _translate(reader: WeightReader, config: ScGptConfig, genes: list[int], cls:
         out |= reader.linear(f"{ours}.mlp.2", f"{theirs}.linear2")
         out |= reader.linear(f"{ours}.norm1", f"{theirs}.norm1")
         out |= reader.linear(f"{ours}.norm2", f"{theirs}.norm2")
-    reader.finish(not_needed=_HEADS)
+    reader.finish(not_needed=(*_HEADS, _GENERATION))
     return out

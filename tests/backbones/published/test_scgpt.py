@@ -22,7 +22,7 @@ def make_folder(fixtures, tmp_path):
     """Folder in the publisher's layout: best_model.pt with the keys of one of its builds."""
 
     def make(layout="torch", change=None, **args):
-        folder = shutil.copytree(fixtures / "scgpt", tmp_path / "scgpt")
+        folder = shutil.copytree(fixtures / "scgpt", tmp_path / f"scgpt{len(list(tmp_path.iterdir()))}")
         weights = load_file(folder / "best_model.safetensors")
         weights = {name.replace("in_proj_", LAYOUTS[layout]): value for name, value in weights.items()}
         if change is not None:
@@ -143,6 +143,12 @@ def test_every_key_of_the_attention_must_be_there(make_folder, missing):
 def test_what_would_change_the_attention_is_not_left_out(make_folder, name):
     with pytest.raises(ValueError, match=r"1 weights that this architecture does not have"):
         gl.load_model(make_folder(change=lambda weights: weights.update({name: torch.ones(3)})))
+
+
+def test_what_pretraining_left_behind_is_not_needed(make_folder, model):
+    path = make_folder(change=lambda weights: weights.update({"flag_encoder.weight": torch.ones(2, 8)}))
+    loaded = gl.load_model(path)
+    assert all(torch.equal(x, loaded.state_dict()[name]) for name, x in model.state_dict().items())
 
 
 @pytest.mark.parametrize("args", [{"input_emb_style": "category"}, {"pre_norm": True}])
