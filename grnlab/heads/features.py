@@ -169,7 +169,8 @@ def pair_features(
         out.
     heads
         Each head of the attention maps in both directions is a feature, besides their mean: what is learned then fits
-        models with these very weights only.
+        models with these very weights only. Fitted on few cells it did not carry over to other cells, where
+        ``heads=False`` did better.
     expression
         The mean expression and the share of cells, of both genes, are features.
 
