@@ -24,7 +24,7 @@ from grnlab.genes import GeneVocab
 from grnlab.nn import Recorder, TransformerStack
 from grnlab.nn.embeddings import scale_values
 
-_DECODERS = ("expr_decoder.", "cls_decoders.", "mvc_decoder.", "grad_reverse_discriminator_loss.")
+_DECODERS = ("expr_decoder.", "cls_decoders.", "mvc_decoder.", "grad_reverse_discriminator_loss.", "bottleneck_mlps.")
 _GENES = tuple(f"gene_encoder.{name}.weight" for name in ("embeddings", "embedding", "0.embeddings", "0.embedding"))
 _SCALES = {"sum": "fraction", "log": "log2"}
 _MAX_VALUE = 100_000.0
@@ -172,7 +172,7 @@ def load_scprint(path: Path, *, allow_pickle: bool = False) -> tuple[PublishedSc
         n_heads=int(made["nhead"]),
         value_scale=_SCALES[scale],
         value_layers=n_value_layers,
-        classes=tuple(str(name) for name in made.get("classes", ())),
+        classes=_class_names(made, len(content["state_dict"].get("class_encoder.embedding.weight", [0])) - 1),
         depth_token="depth_encoder.encoder.0.weight" in reader,
         metacell_token="metacell_encoder.embedding.weight" in reader,
         positions="pos_encoder.pe" in reader,
@@ -185,6 +185,14 @@ def load_scprint(path: Path, *, allow_pickle: bool = False) -> tuple[PublishedSc
         raise ValueError(msg)
     load_weights(model, weights, path)
     return model, path
+
+
+def _class_names(made: Mapping[str, Any], n_classes: int) -> tuple[str, ...]:
+    """Names of the classes, under one of the two keys that versions of the package use; or their numbers."""
+    for key in ("classes", "label_counts"):
+        if len(names := made.get(key) or ()) == n_classes:
+            return tuple(str(name) for name in names)
+    return tuple(f"class_{number}" for number in range(n_classes))
 
 
 def _translate(reader: WeightReader, config: PublishedScPrintConfig, path: Path) -> dict[str, Tensor]:

@@ -105,6 +105,18 @@ def test_old_names_of_the_gene_table(make_checkpoint):
     gl.load_model(make_checkpoint(change=rename))
 
 
+@pytest.mark.parametrize(
+    ("hyper_parameters", "names"),
+    [
+        ({"classes": {"type": 3, "sex": 2}}, ("type", "sex")),
+        ({"classes": None, "label_counts": {"type": 3, "sex": 2}}, ("type", "sex")),
+        ({"classes": [], "label_counts": {}}, ("class_0", "class_1")),
+    ],
+)
+def test_names_of_the_classes(make_checkpoint, hyper_parameters, names):
+    assert gl.load_model(make_checkpoint(**hyper_parameters)).config.classes == names
+
+
 @pytest.mark.parametrize("missing", ["mixer.Wqkv.bias", "mixer.out_proj.weight", "norm1.bias"])
 def test_every_key_of_the_attention_must_be_there(make_checkpoint, missing):
     name = f"transformer.blocks.1.{missing}"
