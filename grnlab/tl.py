@@ -105,18 +105,9 @@ def attention(
     >>> gl.tl.attention(adata, gl.load_model("grnlab-small"), genes=50)
     AttentionMaps(50 genes, 4 layers × 4 heads; all (40 cells))
     """
-    whole = getattr(model, "whole_cells", False)
     cells = prepare_cells(
-        adata,
-        model,
-        groupby=groupby,
-        genes=model.vocab.symbols[align_genes(adata, model.vocab).tokens] if whole else genes,
-        layer=layer,
-        min_cells=min_cells,
-        skip_small=skip_small,
+        adata, model, groupby=groupby, genes=genes, layer=layer, min_cells=min_cells, skip_small=skip_small
     )
-    kept = cells.genes.index.to_numpy(), cells.genes["is_tf"].to_numpy()
-    rows = select_genes(cells.counts, *kept, genes) if whole else None  # an error comes before the work
     pooled = {}
     with tqdm(total=sum(map(len, cells.groups.values())), desc="attention", unit="cell", disable=None) as bar:
         for name in cells.groups:
@@ -131,7 +122,7 @@ def attention(
         "seed": "none: nothing here is random",
     }
     maps = AttentionMaps(cells.genes, pooled, model.attention, cells.expression(), provenance)
-    return maps if rows is None else maps.only(rows)
+    return maps if len(cells.chosen) == len(cells.genes) else maps.only(cells.chosen)
 
 
 def store_networks(adata: ad.AnnData, networks: NetworkSet) -> None:

@@ -22,12 +22,14 @@ MIN_CELLS_PER_GENE = 5
 
 @dataclass(frozen=True)
 class PreparedCells:
-    """Counts of the chosen genes, columns in the order of the vocabulary, and which cells make up which group.
+    """Counts of the genes to show, columns in the order of the vocabulary, and which cells make up which group.
 
     Attributes
     ----------
     genes
         One row per gene, index ``gene``, columns ``token, ensembl_id, is_tf, name_in_data``.
+    chosen
+        Rows of the genes that were asked for: all, but for a model that reads whole cells and is shown every gene.
     counts
         Shape (n_cells, n_genes).
     totals
@@ -39,6 +41,7 @@ class PreparedCells:
     """
 
     genes: pd.DataFrame
+    chosen: np.ndarray
     counts: sp.csr_matrix
     totals: np.ndarray
     groups: dict[str, np.ndarray]
@@ -95,15 +98,16 @@ def prepare_cells(
     aligned.sort_indices()  # the order of the columns in the file must not show in any sum
     symbols, is_tf = model.vocab.symbols[found.tokens], model.vocab.is_tf[found.tokens]
     chosen = select_genes(aligned, symbols, is_tf, genes)
-    aligned, tokens = sp.csr_matrix(aligned[:, chosen]), found.tokens[chosen]
+    shown = np.arange(len(symbols)) if getattr(model, "whole_cells", False) else chosen
+    aligned, tokens = sp.csr_matrix(aligned[:, shown]), found.tokens[shown]
     table = pd.DataFrame(
         {
             "token": tokens,
             "ensembl_id": model.vocab.table["ensembl_id"].to_numpy(dtype=object)[tokens],
-            "is_tf": is_tf[chosen],
-            "name_in_data": adata.var_names.to_numpy(dtype=object)[found.columns[chosen]],
+            "is_tf": is_tf[shown],
+            "name_in_data": adata.var_names.to_numpy(dtype=object)[found.columns[shown]],
         },
-        index=pd.Index(symbols[chosen].astype(str), name="gene"),
+        index=pd.Index(symbols[shown].astype(str), name="gene"),
     )
     provenance = {
         "model": model.name,
@@ -114,7 +118,7 @@ def prepare_cells(
         "cells_per_group": {name: len(cells) for name, cells in groups.items()},
         "n_genes_shown": len(tokens),
     }
-    return PreparedCells(table, aligned, totals, groups, provenance)
+    return PreparedCells(table, np.flatnonzero(np.isin(shown, chosen)), aligned, totals, groups, provenance)
 
 
 def expressed_enough(expression: pd.DataFrame, n_cells: int, min_fraction: float) -> np.ndarray:

@@ -119,13 +119,16 @@ def read_out(
     cells = prepare_cells(
         adata, model, groupby=groupby, genes=genes, layer=layer, min_cells=min_cells, skip_small=skip_small
     )
-    pairs = Pairs(_rows(cells.genes, regulators, "regulators"), _rows(cells.genes, targets, "targets"))
+    asked = cells.genes.iloc[cells.chosen]
+    sources, ends = _rows(asked, regulators, "regulators"), _rows(asked, targets, "targets")
+    pairs = Pairs(cells.chosen[sources], cells.chosen[ends])
+    is_asked = np.isin(np.arange(len(cells.genes)), cells.chosen)
     expression, scores = cells.expression(), {}
     chosen = {name: _sample(rows, max_cells, seed, name) for name, rows in cells.groups.items()}
     with tqdm(total=sum(map(len, chosen.values())), desc=method, unit="cell", disable=None) as bar:
         for name, rows in chosen.items():
             bar.set_postfix_str(name)
-            enough = expressed_enough(expression[name], len(cells.groups[name]), min_fraction)
+            enough = is_asked & expressed_enough(expression[name], len(cells.groups[name]), min_fraction)
             group = GroupCells(model, cells, name, rows, enough, context=context, seed=seed, on_cells=bar.update)
             scores[name] = score_group(group, pairs, method, config)
     provenance = cells.provenance | {
@@ -139,15 +142,15 @@ def read_out(
         "versions": versions(),
     }
     return PairScores(
-        cells.genes,
-        pairs.regulators,
-        pairs.targets,
+        asked,
+        sources,
+        ends,
         scores,
         {name: len(rows) for name, rows in chosen.items()},
         method=method,
         signed=method in SIGNED,
         provenance=provenance,
-        expression=expression,
+        expression={name: table.iloc[cells.chosen] for name, table in expression.items()},
     )
 
 

@@ -159,6 +159,16 @@ def test_models_that_read_whole_cells_do(model, real_cells):
     np.testing.assert_allclose(some.dense("all").sum(1), 1, atol=1e-5)
 
 
+def test_read_outs_of_some_genes_read_whole_cells_too(model, real_cells):
+    maps = gl.tl.attention(real_cells, model, genes=20)
+    scores = gl.tl.read_out(real_cells, model, "attention_directed", genes=20, regulators="all", targets="all")
+    assert list(maps.genes.index) == list(scores.genes.index) == list(scores.expression["all"].index)
+    rows = np.flatnonzero(np.isfinite(scores.groups["all"]).any(0))
+    dense = maps.dense("all", rows=rows)
+    np.fill_diagonal(dense, np.nan)
+    np.testing.assert_allclose(scores.groups["all"][np.ix_(rows, rows)], dense.T, atol=1e-5)
+
+
 def test_the_read_outs_of_single_cells_see_the_tokens_of_the_model(model, real_cells):
     """The attention of each cell, from what its own tokeniser gives; genes that both cells express are scored."""
     cells, everybody = real_cells[:2].copy(), {"genes": "all", "regulators": "all", "targets": "all"}
