@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 import grnlab as gl
 from grnlab.backbones import Backbone, save_model
 from grnlab.backbones.published import LAYOUTS
+from grnlab.cli import main
 from grnlab.compare_models import compare_models
 from grnlab.evaluate import GoldStandard
 from grnlab.heads import SelectionConfig
@@ -247,6 +248,18 @@ def by_hand_maps(model, cell, genes):
     dense[np.ix_(places, places)] = (spec.scale * torch.einsum("lihd,ljhd->lhij", q, k)).softmax(-1).mean((0, 1))
     shown[places] = 1
     return dense, shown
+
+
+def test_the_command_line_takes_the_publishers_files(publishers_files, real_cells, tmp_path, capsys):
+    real_cells.write_h5ad(tmp_path / "cells.h5ad")
+    command = ["infer", str(tmp_path / "cells.h5ad"), "--model", str(publishers_files["scgpt"])]
+    assert main([*command, "--out", str(tmp_path / "out"), "--groupby", "cell_type", "--regulators", "all"]) == 0
+    assert list(gl.NetworkSet.load(tmp_path / "out/networks.grns")) == ["CD14+ Monocyte", "Dendritic"]
+    assert "model: scgpt, weights " in capsys.readouterr().out
+    path = tmp_path / "broken.ckpt"
+    path.write_bytes(publishers_files["scprint_v1"].read_bytes()[:1000])
+    assert main([*command[:3], str(path), "--out", str(tmp_path / "other")]) == 2
+    assert "broken.ckpt is not a complete file of PyTorch weights" in capsys.readouterr().err
 
 
 def test_models_side_by_side(publishers_files, real_cells):
