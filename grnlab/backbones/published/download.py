@@ -6,7 +6,9 @@ from grnlab._optional import require
 
 HUB = "hf://"
 _FILES = ("config.json", "model.safetensors", "pytorch_model.bin", "genes.tsv.gz", "args.json", "vocab.json", "*.pt")
-_SHARED = tuple(f"geneformer/{stem}" for stem in ("*token_dictionary*.pkl", "*gene_median_dictionary*.pkl"))
+_SHARED = tuple(
+    f"geneformer/*{stem}*.pkl" for stem in ("token_dictionary", "median_dictionary", "ensembl_mapping_dict")
+)
 
 
 def fetch(address: str) -> Path:

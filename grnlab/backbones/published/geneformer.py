@@ -1,7 +1,8 @@
 """Geneformer (Theodoris et al. 2023, doi:10.1038/s41586-023-06139-9), a BERT that reads the rank of genes in a cell.
 
 Checked against ``transformers.BertForMaskedLM`` and the tokeniser of the helical package; not against the published
-weights. The publisher's optional dictionary that merges retired Ensembl ids is not read.
+weights. Names of the publisher's ``ensembl_mapping_dict`` find their gene where that file is there; where two columns
+of the data are one gene to it, the publisher adds their counts up; here one is taken and the report names the other.
 """
 
 import json
@@ -164,7 +165,7 @@ def load_geneformer(path: Path, *, allow_pickle: bool = False) -> tuple[Geneform
     if weights_file is None:
         msg = f"{path} holds no weights; expected {' or '.join(WEIGHTS)} of {_PUBLISHER}."
         raise ValueError(msg)
-    ids, medians = _dictionaries(path, bert["vocab_size"])
+    ids, medians, other_names = _dictionaries(path, bert["vocab_size"])
     genes = [gene for gene in ids if not gene.startswith("<") and medians.get(gene, 0) > 0]
     special = all(name in ids for name in ("<cls>", "<eos>"))
     config = GeneformerConfig(
@@ -177,7 +178,7 @@ def load_geneformer(path: Path, *, allow_pickle: bool = False) -> tuple[Geneform
         activation=bert["hidden_act"],
         eps=bert["layer_norm_eps"],
     )
-    model = Geneformer(vocab_of_ensembl(genes), config, name=path.name)
+    model = Geneformer(vocab_of_ensembl(genes, other_names=other_names), config, name=path.name)
     reader = WeightReader(read_tensors(weights_file, allow_pickle=allow_pickle), weights_file)
     weights = _translate(reader, config, [ids[gene] for gene in genes], [ids["<cls>"], ids["<eos>"]] if special else [])
     weights["medians_G"] = torch.tensor([float(medians[gene]) for gene in genes], dtype=torch.float64)
@@ -185,8 +186,8 @@ def load_geneformer(path: Path, *, allow_pickle: bool = False) -> tuple[Geneform
     return model, weights_file
 
 
-def _dictionaries(path: Path, n_tokens: int) -> tuple[dict[str, int], dict[str, float]]:
-    """Tokens and medians, beside the weights or where the publisher's repository has them."""
+def _dictionaries(path: Path, n_tokens: int) -> tuple[dict[str, int], dict[str, float], dict[str, str]]:
+    """Tokens, medians and other names, if any, beside the weights or where the publisher's repository has them."""
     folders = [path]
     for shared in (path / "geneformer", path.parent / "geneformer"):
         folders += [shared, *sorted(child for child in shared.glob("*") if child.is_dir())]
@@ -202,7 +203,8 @@ def _dictionaries(path: Path, n_tokens: int) -> tuple[dict[str, int], dict[str, 
                 names = [median.name for median in medians]
                 msg = f"{folder} must hold one gene_median_dictionary*.pkl (or .json) of {_PUBLISHER}; it has {names}."
                 raise ValueError(msg)
-            return ids, read_dictionary(medians[0])
+            others = _files(folder, "ensembl_mapping_dict")
+            return ids, read_dictionary(medians[0]), read_dictionary(others[0]) if len(others) == 1 else {}
     msg = (
         f"{path} lacks the dictionary of the model's {n_tokens:,} tokens, token_dictionary*.pkl (or a .json of it); "
         f"found {seen or 'none'}. It is in the folder geneformer of {_PUBLISHER}, with gene_median_dictionary*.pkl; V1 "

@@ -1,6 +1,6 @@
 """Vocabularies of published models: their gene names, completed from the human gene table of the built-in model."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 
 import pandas as pd
@@ -43,37 +43,50 @@ def vocab_of_symbols(symbols: Sequence[str]) -> GeneVocab:
     return _vocab(symbols, rows)
 
 
-def vocab_of_ensembl(ids: Sequence[str]) -> GeneVocab:
+def vocab_of_ensembl(ids: Sequence[str], *, other_names: Mapping[str, str] | None = None) -> GeneVocab:
     """Vocabulary of a model that knows genes by Ensembl id; an id without a symbol in the table is its own symbol.
 
     Parameters
     ----------
     ids
         One per token, unique.
+    other_names
+        Further name, such as a retired id → id; they become aliases.
 
     Examples
     --------
-    >>> vocab_of_ensembl(["ENSG00000066336", "ENSG00000999999"]).symbols.tolist()
-    ['SPI1', 'ENSG00000999999']
+    >>> vocab = vocab_of_ensembl(["ENSG00000066336", "ENSG00000999999"], other_names={"OLD": "ENSG00000999999"})
+    >>> vocab.symbols.tolist(), vocab.token("OLD")
+    (['SPI1', 'ENSG00000999999'], 1)
     """
     known = human_genes()
     rows = [known.by_ensembl.get(name.split(".", 1)[0]) for name in ids]
-    return _vocab(
-        [name if row is None else str(known.symbols[row]) for name, row in zip(ids, rows, strict=True)], rows, ids=ids
-    )
+    symbols = [name if row is None else str(known.symbols[row]) for name, row in zip(ids, rows, strict=True)]
+    aliases: dict[str, set[str]] = {}
+    for name, gene in (other_names or {}).items():
+        if not set(name) & {"|", "\t", "\n"}:
+            aliases.setdefault(str(gene), set()).add(name)
+    return _vocab(symbols, rows, ids=ids, aliases=[aliases.get(name, set()) - {name} for name in ids])
 
 
-def _vocab(symbols: Sequence[str], rows: Sequence[int | None], *, ids: Sequence[str] | None = None) -> GeneVocab:
+def _vocab(
+    symbols: Sequence[str],
+    rows: Sequence[int | None],
+    *,
+    ids: Sequence[str] | None = None,
+    aliases: Sequence[set[str]] | None = None,
+) -> GeneVocab:
     table = human_genes().table
     known = table[["symbol", "ensembl_id", "aliases", "position", "is_tf"]].to_dict("list")
     found: dict[str, list[object]] = {name: [] for name in ("symbol", "ensembl_id", "aliases", "position", "is_tf")}
     for place, (symbol, row) in enumerate(zip(symbols, rows, strict=True)):
-        aliases = set() if row is None else set(filter(None, [*known["aliases"][row].split("|"), known["symbol"][row]]))
+        names = set(aliases[place]) if aliases else set()
+        if row is not None:
+            names |= {*known["aliases"][row].split("|"), known["symbol"][row]} - {""}
+        own_id = "" if row is None else known["ensembl_id"][row]
         found["symbol"].append(symbol)
-        found["ensembl_id"].append(
-            ids[place].split(".", 1)[0] if ids else "" if row is None else known["ensembl_id"][row]
-        )
-        found["aliases"].append("|".join(sorted(aliases - {symbol})))
+        found["ensembl_id"].append(ids[place].split(".", 1)[0] if ids else own_id)
+        found["aliases"].append("|".join(sorted(names - {symbol})))
         found["position"].append(0 if row is None else known["position"][row])
         found["is_tf"].append(row is not None and known["is_tf"][row])
     species = ["Mus musculus" if str(name).startswith(_MOUSE) else "Homo sapiens" for name in found["ensembl_id"]]

@@ -114,6 +114,17 @@ def test_dictionaries_are_found_where_the_repository_has_them(fixtures, tmp_path
     assert gl.load_model(tmp_path / NAMES[0]).n_prefix == 0
 
 
+def test_other_names_of_the_publisher_find_their_gene(folder):
+    plain = gl.load_model(folder).vocab
+    ids = plain.table["ensembl_id"]
+    other = {"ENSG00000000042": ids[5], "A NAME": ids[7], ids[3]: ids[3], "OF NOBODY": "ENSG00000000001"}
+    (folder / "ensembl_mapping_dict_gc104M.pkl").write_bytes(pickle.dumps(other))
+    vocab = gl.load_model(folder).vocab
+    assert [vocab.token(name) for name in ("ENSG00000000042", "A NAME", ids[3], "OF NOBODY")] == [5, 7, 3, None]
+    assert plain.token("ENSG00000000042") is None
+    assert vocab.table.drop(columns="aliases").equals(plain.table.drop(columns="aliases"))
+
+
 def test_shared_context_is_refused(fixtures, real_cells, shown):
     model = gl.load_model(fixtures / NAMES[0])
     with pytest.raises(ValueError, match='ranks the genes a cell expresses; use context="expressed"'):
