@@ -10,6 +10,7 @@ from functools import cache, partial
 import numpy as np
 import scipy.sparse as sp
 import torch
+from scipy.stats import rankdata
 
 from grnlab.attention import cell_maps, responses
 from grnlab.attention.cell import Block, Cell, cells_of
@@ -91,8 +92,12 @@ def score_group(group: GroupCells, pairs: Pairs, method: str, config: ReadOutCon
     if method in _POOLED:
         symmetrize, apc = _POOLED[method]
         return _pooled(group, pairs, symmetrize=symmetrize, apc=apc)
-    if method == "cosine":
-        return _cosine(group, pairs)
+    if method in ("cosine", "cosine_centred"):
+        group.on_cells(len(group.rows))
+        return _cosine(group, pairs, centred=method == "cosine_centred")
+    if method == "consensus":
+        members = _pooled(group, pairs, symmetrize=True, apc=False), _cosine(group, pairs, centred=True)
+        return _mean_rank(members, apart=pairs.regulators[:, None] != pairs.targets)
     return _mean_over_cells(group, pairs, method, config)
 
 
@@ -115,15 +120,25 @@ def _pooled(group: GroupCells, pairs: Pairs, *, symmetrize: bool, apc: bool) -> 
     return scores
 
 
-def _cosine(group: GroupCells, pairs: Pairs) -> np.ndarray:
+def _cosine(group: GroupCells, pairs: Pairs, *, centred: bool) -> np.ndarray:
     tokens = torch.as_tensor(group.cells.tokens)
     weight = group.model.gene_embedding.weight.detach().cpu()  # type: ignore[attr-defined]
     unit_GM = torch.nn.functional.normalize(weight[tokens].float(), dim=-1).numpy()
+    if centred:  # equals centring rows and columns of the matrix of cosines
+        unit_GM = unit_GM - unit_GM[group.enough_G].mean(axis=0)
     scores = unit_GM[pairs.regulators] @ unit_GM[pairs.targets].T
     scores[~group.enough_G[pairs.regulators]] = np.nan
     scores[:, ~group.enough_G[pairs.targets]] = np.nan
-    group.on_cells(len(group.rows))
     return scores
+
+
+def _mean_rank(members: tuple[np.ndarray, ...], *, apart: np.ndarray) -> np.ndarray:
+    """Mean over the members of the rank of a pair, between 0 and 1; NaN where one has not observed it."""
+    seen = apart & ~np.isnan(members).any(axis=0)
+    found = np.full(seen.shape, np.nan, dtype=np.float32)
+    ranks = [(rankdata(scores[seen]) - 1) / max(int(seen.sum()) - 1, 1) for scores in members]
+    found[seen] = np.mean(ranks, axis=0)
+    return found
 
 
 def _mean_over_cells(group: GroupCells, pairs: Pairs, method: str, config: ReadOutConfig) -> np.ndarray:

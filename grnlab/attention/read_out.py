@@ -28,6 +28,8 @@ READOUTS = {
     "jacobian": "derivative of the prediction of a hidden target by the count of a regulator; signed",
     "perturbation": "slope of the prediction of a hidden target as a regulator is set to several counts; signed",
     "cosine": "cosine of the gene embeddings: no cell is read",
+    "cosine_centred": "the same without what a gene shares with all: embeddings of length 1, less their mean",
+    "consensus": "mean rank of attention and cosine_centred",
 }
 """Name of each read-out → what it is."""
 
@@ -38,7 +40,7 @@ _NEEDS = {  # beyond the protocol of a backbone: the attributes, and what they a
     "integrated_gradients": (("decode",), "predicts counts"),
     "jacobian": (("decode",), "predicts counts"),
     "perturbation": (("decode",), "predicts counts"),
-    "cosine": (("gene_embedding",), "has one embedding per gene"),
+    **dict.fromkeys(("cosine", "cosine_centred", "consensus"), (("gene_embedding",), "has one embedding per gene")),
 }
 
 
@@ -63,8 +65,9 @@ def read_out(
     """Score every pair (regulator, target) of each group of cells by one read-out of a model.
 
     A prediction is no cause: which of two genes is the regulator, a model tells poorly, and the mean of both directions
-    finds more true edges. ``"attention"``, ``"attention_apc"`` and ``"attention_cells"`` are that mean; for the others
-    read out with ``regulators="all"``, then ``scores.symmetrised().on(factors, targets=genes)``.
+    finds more true edges. The attentions but ``"attention_directed"``, the cosines and ``"consensus"`` are the same in
+    both directions; for the others read out with ``regulators="all"``, then
+    ``scores.symmetrised().on(factors, targets=genes)``.
 
     Parameters
     ----------
@@ -197,6 +200,6 @@ def _check_model(model: Backbone, method: str) -> None:
 
 def _lacks(model: Backbone, method: str) -> str:
     """What the model has not got, in words; empty when it can serve the method."""
-    if method.startswith(("attention", "value_norm")) and model.attention.kind != "softmax":
+    if method.startswith(("attention", "value_norm", "consensus")) and model.attention.kind != "softmax":
         return "softmax attention"
     return " and ".join(name for name in _NEEDS.get(method, ((), ""))[0] if not hasattr(model, name))

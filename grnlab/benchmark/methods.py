@@ -95,7 +95,7 @@ def _popularity(function: Callable[..., np.ndarray]) -> Score:
     return lambda task: function(task.universe, seed=task.seed)
 
 
-def _read_out(name: str) -> Score:
+def _read_out(name: str, *, max_cells: int | None = 200) -> Score:
     def score(task: Task) -> np.ndarray:
         import grnlab as gl
 
@@ -107,6 +107,7 @@ def _read_out(name: str) -> Score:
             genes=list(task.genes),
             regulators=regulators,
             targets=targets,
+            max_cells=max_cells,
             min_cells=1,
             seed=task.seed,
         )
@@ -148,6 +149,8 @@ def _methods() -> Iterator[Method]:
                  _attention(symmetrize=True, apc=True))  # fmt: skip
     yield Method("attention_directed", "model", "as computed: what the target attends to", _attention(),
                  symmetric=False, reversible=True)  # fmt: skip
+    for name in ("cosine_centred", "consensus"):
+        yield Method(name, "model", READOUTS[name], _read_out(name, max_cells=None))
     for name in ("attention_cells", "value_norm", "attention_gradient", *SIGNED):
         yield Method(name, "model", READOUTS[name], _read_out(name), slow=True, symmetric=False)
     yield Method(

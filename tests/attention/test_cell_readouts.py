@@ -266,3 +266,28 @@ def test_cosine_of_embeddings(human_model, make_cells):
     seen = ~np.isnan(got)
     assert seen.sum() > 100
     np.testing.assert_allclose(got[seen], want[seen], atol=1e-6)
+
+
+def test_centred_cosine_and_consensus(human_model, make_cells):
+    from scipy.stats import rankdata
+
+    from grnlab.attention import read_out
+
+    options = {"genes": "all", "regulators": "all", "min_fraction": 0}
+    attention, cosine, centred, consensus = (
+        read_out(make_cells(), human_model, method, **options).group("all")
+        for method in ("attention", "cosine", "cosine_centred", "consensus")
+    )
+    scored = np.flatnonzero(~np.isnan(cosine).all(axis=1))
+    inner = cosine[np.ix_(scored, scored)].astype(np.float64)
+    np.fill_diagonal(inner, 1.0)
+    want = inner - inner.mean(axis=0) - inner.mean(axis=1)[:, None] + inner.mean()
+    got = centred[np.ix_(scored, scored)]
+    apart = ~np.eye(len(scored), dtype=bool)
+    np.testing.assert_allclose(got[apart], want[apart], atol=1e-5)
+
+    seen = ~np.isnan(consensus)
+    assert (seen == ~(np.isnan(attention) | np.isnan(centred))).all()
+    ranks = [rankdata(scores[seen]) for scores in (attention, centred)]
+    want = (np.mean(ranks, axis=0) - 1) / (seen.sum() - 1)
+    np.testing.assert_allclose(consensus[seen], want, atol=1e-6)

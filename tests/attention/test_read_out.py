@@ -33,7 +33,7 @@ def test_every_read_out_scores_the_pairs_of_each_group(human_model, make_cells, 
     for values in found.groups.values():
         assert np.isfinite(values).mean() > 0.1
         assert np.nanstd(values) > 0
-        assert (np.nanmin(values) < 0) == (method in SIGNED | {"attention_apc", "cosine"})
+        assert (np.nanmin(values) < 0) == (method in SIGNED | {"attention_apc", "cosine", "cosine_centred"})
     assert not np.array_equal(found.group("B cell"), found.group("T cell"), equal_nan=True) or method == "cosine"
 
 
