@@ -31,6 +31,8 @@ def model_card(model: Any, provenance: Mapping[str, Any]) -> str:
         f"- **Architecture**: {type(model).__name__}, {sizes.n_layers} layers, {sizes.n_heads} heads of "
         f"{sizes.d_head}, {len(model.vocab):,} genes, {n_parameters / 1e6:.2f} M parameters."
     ]
+    if licence := made.get("weights_licence"):
+        lines.append(f"- **Weights**: converted from {made['source']}; licence of the weights: {licence}.")
     if data := made.get("data"):
         lines.append(
             f"- **Data**: {data['n_cells_train']:,} cells to train on and {data['n_cells_validation']:,} held out, of "

@@ -16,7 +16,7 @@ import torch
 from grnlab._files import atomic_directory
 from grnlab._provenance import file_hash
 from grnlab.backbones.card import model_card
-from grnlab.backbones.published import find_layout, load_published
+from grnlab.backbones.published import find_layout, load_published, show_licence
 from grnlab.backbones.published.download import HUB, fetch
 from grnlab.backbones.registry import Pretrained, architecture_of, architectures, build_model, register_architecture
 from grnlab.backbones.scprint import ScPrint, ScPrintConfig
@@ -165,6 +165,7 @@ def load_model(name: str | Path = "grnlab-small", *, device: str = "cpu", allow_
     model.weights_hash = file_hash(folder / "model.safetensors")
     model.provenance = config["provenance"]
     model.heads = config.get("heads", {})
+    show_licence(model)
     return model.eval().to(device)
 
 

@@ -12,6 +12,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from grnlab._provenance import file_hash
 from grnlab.backbones.published.base import PublishedModel
@@ -31,7 +32,7 @@ from grnlab.backbones.published.scprint import (
 )
 from grnlab.backbones.registry import register_architecture
 
-__all__ = ["LAYOUTS", "Layout", "PublishedModel", "find_layout", "load_published"]
+__all__ = ["LAYOUTS", "Layout", "PublishedModel", "find_layout", "load_published", "show_licence"]
 
 logger = logging.getLogger(__name__)
 
@@ -134,5 +135,12 @@ def load_published(path: Path, layout: Layout, *, allow_pickle: bool = False) ->
     model, weights_file = layout.load(path, allow_pickle=allow_pickle)
     model.weights_hash = file_hash(weights_file)
     model.provenance = {"source": layout.source, "weights_licence": layout.licence, "file": weights_file.name}
-    logger.warning("weights of %s (%s): %s", layout.name, layout.source, layout.licence)
+    show_licence(model)
     return model.eval()
+
+
+def show_licence(model: Any) -> None:
+    """Say in the log under which licence the weights of a published model are; silent for other models."""
+    made = model.provenance
+    if "weights_licence" in made:
+        logger.warning("weights of %s (%s): %s", model.name, made["source"], made["weights_licence"])

@@ -134,9 +134,15 @@ def test_names_are_found_as_symbols_and_as_ids(model, real_cells):
     np.testing.assert_array_equal(one.dense("all"), other.dense("all"))
 
 
-def test_the_licence_is_shown(path, caplog):
+def test_the_licence_is_shown_and_stays_with_the_weights(path, caplog, tmp_path):
     with caplog.at_level(logging.WARNING):
         model = gl.load_model(path)
+    assert model.provenance["weights_licence"] in caplog.text
+    folder = save_model(model, tmp_path / "converted")
+    assert model.provenance["weights_licence"] in (folder / "README.md").read_text()
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        gl.load_model(folder)
     assert model.provenance["weights_licence"] in caplog.text
     assert model.provenance["source"].startswith("https://")
     assert model.provenance["weights_licence"] in {layout.licence for layout in LAYOUTS}
