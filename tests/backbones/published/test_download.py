@@ -1,4 +1,6 @@
 import fnmatch
+import json
+import pickle
 import shutil
 import sys
 from types import SimpleNamespace
@@ -9,15 +11,14 @@ import grnlab as gl
 
 
 @pytest.fixture
-def hub(monkeypatch, fixtures, tmp_path):
-    """A hub with the repository of Geneformer as its publisher has it."""
+def hub(monkeypatch, fixtures, publishers_files, tmp_path):
+    """A hub with one repository: Geneformer as its publisher has it, and a checkpoint of scPRINT."""
     repository = tmp_path / "hub"
+    repository.mkdir()
+    shutil.copy(publishers_files["scprint_v1"], repository / "medium-v1.ckpt")
     for name in ("geneformer_v1", "geneformer_v2"):
         shutil.copytree(fixtures / name, repository / name)
     where = {"geneformer_v1": "geneformer/gene_dictionaries_30m", "geneformer_v2": "geneformer"}
-    import json
-    import pickle
-
     for name, folder in where.items():
         (repository / folder).mkdir(parents=True, exist_ok=True)
         for stem in ("token_dictionary", "gene_median_dictionary"):
@@ -46,6 +47,12 @@ def test_a_model_and_its_dictionaries_are_downloaded(hub, name):
     assert (model.name, model.n_prefix) == (name, 2 if name.endswith("v2") else 0)
     assert hub.asked == ["ctheodoris/Geneformer"]
     assert not list(hub.cache.rglob("expected.safetensors"))  # only what is needed
+
+
+def test_a_model_of_one_file_is_downloaded_alone(hub):
+    model = gl.load_model("hf://jkobject/scPRINT/medium-v1.ckpt")
+    assert (model.name, model.n_prefix) == ("medium-v1", 4)
+    assert [path.name for path in hub.cache.iterdir()] == ["medium-v1.ckpt"]
 
 
 def test_addresses_that_lead_nowhere(hub):
