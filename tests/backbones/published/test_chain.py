@@ -17,7 +17,7 @@ from grnlab.compare_models import compare_models
 from grnlab.evaluate import GoldStandard
 from grnlab.heads import SelectionConfig
 
-NAMES = ["geneformer_v1", "geneformer_v2", "scgpt", "scprint_v1", "scprint_v15", "scprint_gqa", "scfoundation"]
+NAMES = ["geneformer_v1", "geneformer_v2", "scgpt", "scprint_v1", "scprint_v15", "scfoundation"]
 TOP_K = 3
 
 
