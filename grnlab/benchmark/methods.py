@@ -2,14 +2,15 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import numpy as np
 import pandas as pd
 
-from grnlab.attention import READOUTS
+from grnlab.attention import READOUTS, PairScores
 from grnlab.attention.read_out import SIGNED
-from grnlab.benchmark.task import NotApplicableError, Task
+from grnlab.benchmark.task import Task
+from grnlab.benchmark.translate import FEATURES, fit_for, translate
 from grnlab.evaluate import BASELINES, SLOW_BASELINES, degree_only, pidc, target_popularity
 from grnlab.evaluate.baselines import Baseline
 
@@ -79,27 +80,37 @@ def _cosine(task: Task) -> np.ndarray:
     return _pairs(task, (vector @ vector.T).numpy())
 
 
-def _fit_heads(task: Task) -> Any:
-    if task.adapted or task.fitted is None:
-        msg = "heads cannot be selected elsewhere for a model adapted to these cells"
-        raise NotApplicableError(msg)
-    assert task.gold is not None  # a per_gold method
-    return task.fitted(task.gold.name, task.gold)
-
-
 def _selected_heads(task: Task) -> np.ndarray:
-    return _pairs(task, task.dense(heads=_fit_heads(task).weights_LH, symmetrize=True))
+    return _pairs(task, task.dense(heads=task.learned().weights_LH, symmetrize=True))
+
+
+def _translator(name: str) -> Score:
+    return lambda task: _placed(task, translate(task, name))
 
 
 def _popularity(function: Callable[..., np.ndarray]) -> Score:
     return lambda task: function(task.universe, seed=task.seed)
 
 
-def _read_out(name: str, *, max_cells: int | None = 200) -> Score:
+def _placed(task: Task, found: PairScores) -> np.ndarray:
+    """Strength of the pairs of the task, NaN for genes that the scores leave out."""
+    row, column = (
+        pd.Index(found.genes.index[rows]).get_indexer([task.genes[gene] for gene in genes])
+        for rows, genes in ((found.regulators, task.regulators), (found.targets, task.targets))
+    )
+    scores = found.strength(next(iter(found.groups)))[np.ix_(row, column)]
+    scores[row < 0], scores[:, column < 0] = np.nan, np.nan
+    return scores
+
+
+def _read_out(name: str, *, max_cells: int | None = 200, symmetrize: bool = False) -> Score:
     def score(task: Task) -> np.ndarray:
         import grnlab as gl
 
-        regulators, targets = ([task.genes[gene] for gene in chosen] for chosen in (task.regulators, task.targets))
+        chosen = [task.regulators, task.targets]
+        if symmetrize:  # needs the score of the other direction
+            chosen = [np.union1d(*chosen)] * 2
+        regulators, targets = ([task.genes[gene] for gene in one] for one in chosen)
         found = gl.tl.read_out(
             task.cells,
             task.model(),
@@ -111,13 +122,7 @@ def _read_out(name: str, *, max_cells: int | None = 200) -> Score:
             min_cells=1,
             seed=task.seed,
         )
-        row, column = (
-            pd.Index(found.genes.index[rows]).get_indexer(names)
-            for rows, names in ((found.regulators, regulators), (found.targets, targets))
-        )
-        scores = found.strength(next(iter(found.groups)))[np.ix_(row, column)]
-        scores[row < 0], scores[:, column < 0] = np.nan, np.nan  # genes the read-out leaves out
-        return scores
+        return _placed(task, found.symmetrised() if symmetrize else found)
 
     return score
 
@@ -153,14 +158,20 @@ def _methods() -> Iterator[Method]:
         yield Method(name, "model", READOUTS[name], _read_out(name, max_cells=None))
     for name in ("attention_cells", "value_norm", "attention_gradient", *SIGNED):
         yield Method(name, "model", READOUTS[name], _read_out(name), slow=True, symmetric=False)
+    yield Method("jacobian_symmetrised", "model", "jacobian, mean of both directions",
+                 _read_out("jacobian", symmetrize=True), slow=True)  # fmt: skip
     yield Method(
         "selected_heads",
         "supervised",
         "heads selected on sorted blood cells of the training set by another gold standard, without the judging edges",
         _selected_heads,
         per_gold=True,
-        prepare=_fit_heads,
+        prepare=Task.learned,
     )
+    for name, of in FEATURES.items():
+        about = f"logistic regression of {', '.join(of)} and expression, fitted as selected_heads is"
+        yield Method(name, "supervised", about, _translator(name), per_gold=True, symmetric=False,
+                     prepare=partial(fit_for, method=name))  # fmt: skip
 
 
 METHODS: dict[str, Method] = {method.name: method for method in _methods()}

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ class Task:
     shared
         Results used by several methods.
     fitted
-        Function that gives heads selected on other cells by the gold standard that trains for the one named.
+        Function that learns from other cells by the gold standard that trains for the one named, see :func:`fitter`.
     gold, universe
         Set for methods that are fitted per gold standard.
     seed
@@ -57,7 +58,7 @@ class Task:
     model: Callable[[], Any]
     adapted: bool = False
     shared: Shared = field(default_factory=Shared)
-    fitted: Callable[[str, GoldStandard], Any] | None = None
+    fitted: Callable[..., Any] | None = None
     gold: GoldStandard | None = None
     universe: Universe | None = None
     seed: int = 0
@@ -65,6 +66,14 @@ class Task:
     def judged_by(self, gold: GoldStandard, universe: Universe) -> "Task":
         """Same cells, the pairs of one gold standard."""
         return replace(self, gold=gold, universe=universe, regulators=universe.regulators, targets=universe.targets)
+
+    def learned(self, learn: "Learn | None" = None) -> Any:
+        """What is learned elsewhere for the gold standard that judges; heads by default, see :func:`fitter`."""
+        if self.adapted or self.fitted is None:
+            msg = "nothing can be learned elsewhere for a model adapted to these cells"
+            raise NotApplicableError(msg)
+        assert self.gold is not None  # a method that runs per gold standard
+        return self.fitted(self.gold.name, self.gold, learn or select_heads)
 
     def reversed(self) -> "Task":
         """Same task with the directions exchanged."""
@@ -139,10 +148,23 @@ def without_edges(gold: GoldStandard, other: GoldStandard) -> GoldStandard:
     return replace(gold, name=f"{gold.name} without {other.name}", edges=gold.edges[kept].reset_index(drop=True))
 
 
+Learn = Callable[[ad.AnnData, Any, AttentionMaps, GoldStandard], Any]
+
+
+def select_heads(cells: ad.AnnData, model: Any, maps: AttentionMaps, gold: GoldStandard) -> Any:
+    """Heads that a gold standard selects."""
+    import grnlab as gl
+
+    return gl.tl.select_heads(maps, gold).heads
+
+
 def fitter(
     model: Callable[[], Any], golds: Callable[[str], GoldStandard], data: Path | None, trains: Mapping[str, str]
-) -> Callable[[str, GoldStandard], Any]:
-    """Function that selects heads on sorted blood cells of the training set, by a gold standard that does not judge.
+) -> Callable[..., Any]:
+    """Function that learns from sorted blood cells of the training set, by a gold standard that does not judge.
+
+    It takes the name of the judging gold standard, that itself, and a function of the training cells, the model, its
+    attention maps of their types and the edges to learn from; what that returned is kept.
 
     Parameters
     ----------
@@ -153,27 +175,24 @@ def fitter(
     trains
         Name of the judging gold standard → that of the training one.
     """
-    kept: dict[Any, Any] = {}
+    kept: dict[tuple[str, Learn], Any] = {}
 
-    def maps() -> AttentionMaps:
+    @cache
+    def training() -> tuple[ad.AnnData, AttentionMaps]:
         import grnlab as gl
 
-        if "maps" not in kept:
-            if data is None:
-                msg = "needs the training cells of the data folder (--data)"
-                raise NotApplicableError(msg)
-            adata = gl.io.read(data / TRAINING)[::5].copy()
-            kept["maps"] = gl.tl.attention(adata, model(), groupby="cell_type", min_cells=50, skip_small=True)
-        found: AttentionMaps = kept["maps"]
-        return found
+        if data is None:
+            msg = "needs the training cells of the data folder (--data)"
+            raise NotApplicableError(msg)
+        cells = gl.io.read(data / TRAINING)[::5].copy()
+        return cells, gl.tl.attention(cells, model(), groupby="cell_type", min_cells=50, skip_small=True)
 
-    def fit(name: str, gold: GoldStandard) -> Any:
-        import grnlab as gl
-
-        train = trains.get(name, "trrust")
-        if name not in kept:
-            kept[name] = gl.tl.select_heads(maps(), without_edges(golds(train), gold)).heads
-        return kept[name]
+    def fit(name: str, gold: GoldStandard, learn: Learn = select_heads) -> Any:
+        if (name, learn) not in kept:
+            cells, maps = training()
+            edges = without_edges(golds(trains.get(name, "trrust")), gold)
+            kept[name, learn] = learn(cells, model(), maps, edges)
+        return kept[name, learn]
 
     return fit
 

@@ -155,7 +155,7 @@ def test_nothing_to_judge_is_told(run, config):
 
 def test_every_fast_method_on_the_stand_ins(data_folder, human_model, tmp_path):
     names = [name for name in FAST if name != "grnboost2" or importlib.util.find_spec("rustscenic")]
-    golds = ("omnipath_all", "trrust")
+    golds = ("omnipath_all", "dorothea_abc")
     dataset = dataclasses.replace(DATASETS["pbmc3k"], groups=("B cell",), golds=golds, pooled=False)
     config = dataclasses.replace(choose((), names, min_cells=20, n_genes=40), datasets=(dataset,))
     table = run_benchmark(tmp_path / "out", human_model, config, data=data_folder)

@@ -81,3 +81,18 @@ def test_heads_are_fitted_on_training_cells_once_by_another_gold_standard(data_f
     assert asked == ["teacher"]
     with pytest.raises(NotApplicableError, match="--data"):
         fitter(lambda: human_model, golds, None, {})("judge", judge)
+
+
+def test_what_is_learned_is_kept_for_each_judge_and_each_way_of_learning(data_folder, human_model, edges):
+    calls = []
+
+    def learn(cells, model, maps, gold):
+        calls.append(gold)
+        return len(calls)
+
+    fit = fitter(lambda: human_model, lambda name: GoldStandard.from_frame(edges, name=name), data_folder, {})
+    one, two = (GoldStandard.from_frame(edges[part], name="j") for part in (slice(20), slice(30)))
+    assert [fit("one", one, learn), fit("two", two, learn), fit("one", one, learn)] == [1, 2, 1]
+    assert [len(gold.edges) for gold in calls] == [len(edges) - 20, len(edges) - 30]
+    assert fit("one", one) is not fit("one", one, learn)
+    assert fit("one", one) is fit("one", one)
