@@ -1,13 +1,15 @@
-"""What adaptation brings: ``python benchmarks/adapt.py planted|dream4|sergio|pbmc3k [--data DIR] [--json FILE]``.
+"""What adaptation brings: ``python benchmarks/adapt.py planted|simulated|pbmc3k [--data DIR] [--json FILE]``.
 
-planted, dream4, sergio: a new model trained on the cells alone (:func:`grnlab.tl.adapt` without a model), read by
-attention and by the Jacobian, beside Pearson, ridge partial correlation and random forests (GENIE3). Universe: all
-ordered pairs of genes; planted: regulators × other genes. SERGIO's noise-free levels are drawn once as Poisson counts.
+planted: a new model trained on the cells alone (:func:`grnlab.tl.adapt` without a model), read by attention and by the
+Jacobian, beside Pearson, ridge partial correlation and random forests (GENIE3), on all regulators × other genes.
+simulated: the same on DREAM4 and SERGIO, with the cases, candidates and baselines of ``grnlab benchmark``; the seconds
+of every read-out include those of the training.
 pbmc3k: the built-in model as it is and adapted, by TRRUST and DoRothEA, as in ``real_networks.py``.
 """
 
 import argparse
 import json
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,14 +18,17 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import real_networks
-import scipy.sparse as sp
 
 import grnlab as gl
+from grnlab.benchmark import choose, run_benchmark
 from grnlab.datasets import planted
 from grnlab.evaluate import BASELINES, score_edges
 from grnlab.evaluate.baselines import genie3, log_normalise
 
 Case = tuple[str, ad.AnnData, np.ndarray, set[tuple[str, str]], list[str]]  # name, cells, expression, edges, regulators
+SIMULATED = (*(f"dream4_{number}" for number in range(1, 5)), "sergio_ds4", "sergio_ds5")
+OF_A_MODEL = ("attention", "attention_apc", "jacobian_symmetrised", "embedding_cosine")
+BESIDE = ("untrained", "random", "spearman", "pearson", "ridge_partial_correlation", "grnboost2", "variance_expression")
 
 
 def planted_cases(seeds: int) -> Iterator[Case]:
@@ -35,26 +40,16 @@ def planted_cases(seeds: int) -> Iterator[Case]:
             yield f"{setting} {seed}", data.adata, log_normalise(data.adata.X.toarray()), edges, data.tfs
 
 
-def dream4_cases(data: Path) -> Iterator[Case]:
-    """DREAM4, 100 genes, multifactorial."""
-    for path in sorted((data / "dream4").glob("size100_multifactorial_?.csv")):
-        table = pd.read_csv(path)
-        gold = pd.read_csv(path.with_name(f"{path.stem}_goldstandard.tsv"), sep="\t", header=None)
-        edges = set(gold.loc[gold[2] == 1, [0, 1]].itertuples(index=False, name=None))
-        levels = ad.AnnData(table.to_numpy(float), var=pd.DataFrame(index=list(table.columns)))
-        yield path.stem, gl.pp.pseudo_counts(levels), levels.X, edges, list(table.columns)
-
-
-def sergio_cases(data: Path) -> Iterator[Case]:
-    """SERGIO, 100 genes, spliced counts."""
-    for path in sorted((data / "sergio").glob("DS?/simulated_noNoise_S_0.csv.gz")):
-        levels = pd.read_csv(path, index_col=0).T.to_numpy()
-        names = [f"S{number}" for number in range(levels.shape[1])]
-        gold = pd.read_csv(path.with_name("gt_GRN.csv"), header=None)
-        edges = {(f"S{int(source)}", f"S{int(target)}") for source, target in zip(gold[0], gold[1], strict=True)}
-        counts = np.random.default_rng(0).poisson(levels).astype(np.float32)
-        cells = ad.AnnData(sp.csr_matrix(counts), var=pd.DataFrame(index=names))
-        yield path.parent.name, cells, log_normalise(counts), edges, names
+def benchmarked(data: Path, steps: list[int], cases: list[str]) -> Iterator[dict[str, object]]:
+    """DREAM4 (100 genes, multifactorial) and SERGIO as ``grnlab benchmark`` judges them, for each number of steps."""
+    for number, n_steps in enumerate(filter(None, steps)):
+        config = choose(cases, OF_A_MODEL if number else (*OF_A_MODEL, *BESIDE), adapt_steps=n_steps)
+        with tempfile.TemporaryDirectory() as folder:
+            table = run_benchmark(Path(folder) / "out", gl.load_model("grnlab-small"), config, data=data)
+        for row in table[table["error"] == ""].to_dict("records"):
+            label = f"{row['method']}, {n_steps} steps" if row["kind"] == "model" else row["method"]
+            kept = {name: row[name] for name in ("base_rate", "auprc", "auprc_ratio", "epr", "auroc")}
+            yield {"case": row["dataset"], "method": label, **kept, "cpu_seconds": row["cpu_s"]}
 
 
 def simulated(cases: Iterator[Case], steps: list[int]) -> Iterator[dict[str, object]]:
@@ -114,28 +109,32 @@ def real(data: Path, steps: list[int], rates: list[float]) -> Iterator[dict[str,
 def main() -> None:
     """Run and print."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("what", choices=("planted", "dream4", "sergio", "pbmc3k"))
+    parser.add_argument("what", choices=("planted", "simulated", "pbmc3k"))
     parser.add_argument("--data", type=Path)
     parser.add_argument("--steps", type=int, nargs="+", default=[0, 1_000, 3_000])
     parser.add_argument("--lr", type=float, nargs="+", default=[3e-4])
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--cases", nargs="+", choices=SIMULATED, default=SIMULATED, metavar="NAME")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     if options.what != "planted" and options.data is None:
         parser.error(f"{options.what} needs --data")
     if options.what == "pbmc3k":
         rows = list(real(options.data, options.steps, options.lr))
+    elif options.what == "simulated":
+        rows = list(benchmarked(options.data, options.steps, options.cases))
     else:
-        cases = {"planted": planted_cases, "dream4": dream4_cases, "sergio": sergio_cases}[options.what]
-        rows = list(simulated(cases(options.seeds if options.what == "planted" else options.data), options.steps))
+        rows = list(simulated(planted_cases(options.seeds), options.steps))
     table = pd.DataFrame(rows)
-    table["case"] = table["case"].str.replace(r"[ _]\d$", "", regex=True)
+    table["case"] = table["case"].str.replace(r"[ _](ds)?\d$", "", regex=True)
     columns = [
         name for name in ("auprc", "auprc_ratio", "epr", "auroc", "per_tf_auroc", "cpu_seconds") if name in table
     ]
     print(table.groupby(["case", "method"], sort=False)[columns].mean().round(3).to_string())
     if options.json is not None:
-        options.json.write_text(json.dumps(rows, indent=1), encoding="utf-8")
+        settings = {name: value for name, value in vars(options).items() if name not in ("data", "json")}
+        content = {"settings": settings, "rows": rows}
+        options.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
