@@ -167,6 +167,7 @@ def ridge_problem(
     fold: Tensor | None = None,
     query_fold: Tensor | None = None,
     lse_HN: Tensor | None = None,
+    kind: str = "softmax",
     backend: str = "auto",
 ) -> RidgeProblem:
     """Set up head selection from pooled queries and keys, in one pass over all pairs of the universe.
@@ -177,7 +178,7 @@ def ridge_problem(
         Pooled queries and keys of every head, shape (heads, genes, d_head).
     query_E, key_E
         The positive pairs: query gene (target) and key gene (regulator) of each, int64, each pair once.
-    scale, lse_HN, backend
+    scale, lse_HN, kind, backend
         As in :func:`grnlab_kernels.head_gram`.
     query, key
         Genes whose pairs, but for a gene with itself, are the candidates, each once; all by default.
@@ -200,7 +201,7 @@ def ridge_problem(
     query, key = (every if genes is None else genes.to(device) for genes in (query, key))
     fold = torch.zeros_like(key) if fold is None else fold.to(device)
     query_fold = torch.zeros_like(query) if query_fold is None else query_fold.to(device)
-    options: dict[str, Any] = {"scale": scale, "backend": backend}
+    options: dict[str, Any] = {"scale": scale, "kind": kind, "backend": backend}
     rows = []
     for number in range(int(query_fold.max()) + 1):
         chosen = query[query_fold == number]

@@ -9,6 +9,7 @@ Shape suffixes: H heads, G genes of a map, R regulators, T targets.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -330,6 +331,7 @@ def _problem(case: _Case) -> RidgeProblem:
         *_queries_keys(case),
         *(target_E, regulator_E),
         scale=case.maps.spec.scale,
+        kind=case.maps.spec.kind,
         query=query,
         key=key,
         fold=fold,
@@ -340,12 +342,11 @@ def _problem(case: _Case) -> RidgeProblem:
 
 def _per_head(case: _Case, universe: Universe) -> Tensor:
     q_HGD, k_HGD = _queries_keys(case)
-    scale = case.maps.spec.scale
-    every = head_hist(
-        q_HGD, k_HGD, scale=scale, query=torch.from_numpy(universe.targets), key=torch.from_numpy(universe.regulators)
-    )
+    map_of: dict[str, Any] = {"scale": case.maps.spec.scale, "kind": case.maps.spec.kind}
+    targets, regulators = torch.from_numpy(universe.targets), torch.from_numpy(universe.regulators)
+    every = head_hist(q_HGD, k_HGD, query=targets, key=regulators, **map_of)
     regulator_E, target_E = (torch.from_numpy(genes) for genes in universe.pairs())
-    positives = pair_hist(gather_pairs(q_HGD, k_HGD, target_E, regulator_E, scale=scale))
+    positives = pair_hist(gather_pairs(q_HGD, k_HGD, target_E, regulator_E, **map_of))
     return auprc_from_histograms(every, positives) / universe.base_rate
 
 

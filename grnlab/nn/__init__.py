@@ -4,6 +4,7 @@ from grnlab.nn.attention import Recorder, SelfAttention, attend
 from grnlab.nn.blocks import TransformerBlock, TransformerStack
 from grnlab.nn.decoders import CellDecoder, ClassDecoder, CountDistribution, ExpressionDecoder
 from grnlab.nn.embeddings import DepthEncoder, GenomePosition, ValueEncoder
+from grnlab.nn.performer import FavorAttention, PerformerBlock, PerformerStack
 
 __all__ = [
     "CellDecoder",
@@ -11,7 +12,10 @@ __all__ = [
     "CountDistribution",
     "DepthEncoder",
     "ExpressionDecoder",
+    "FavorAttention",
     "GenomePosition",
+    "PerformerBlock",
+    "PerformerStack",
     "Recorder",
     "SelfAttention",
     "TransformerBlock",

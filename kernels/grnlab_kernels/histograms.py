@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from grnlab_kernels import kernel_maps
 from grnlab_kernels.checks import check_queries_keys, check_scale
-from grnlab_kernels.dispatch import resolve_backend
 from grnlab_kernels.operation import fake, operation
 from grnlab_kernels.pair_panels import PairPanels, check_lse, fill_lse, universe
 
@@ -43,6 +43,7 @@ def head_hist(
     query: Tensor | None = None,
     key: Tensor | None = None,
     lse_HN: Tensor | None = None,
+    kind: str = "softmax",
     backend: str = "auto",
 ) -> Histogram:
     """Count the attention of every head over every pair of query and key genes but a gene with itself.
@@ -53,7 +54,7 @@ def head_hist(
 
     Parameters
     ----------
-    q_HND, k_HND, scale, query, key, lse_HN, backend
+    q_HND, k_HND, scale, query, key, lse_HN, kind, backend
         As in :func:`grnlab_kernels.head_gram`.
 
     Raises
@@ -68,13 +69,15 @@ def head_hist(
     >>> histogram.counts_HB.sum().item(), histogram.counts_HB.count_nonzero().item()  # 12 pairs, all at 1/4
     (12, 1)
     """
-    backend = resolve_backend(backend, q_HND.device)
+    backend = kernel_maps.resolve_kind(kind, backend, q_HND.device)
     check_queries_keys(q_HND, k_HND, n_dims=3, backend=backend)
     check_scale(scale)
+    if kind == "kernel":
+        kernel_maps.check_features(q_HND, k_HND)
     q_HND, k_HND = q_HND.detach(), k_HND.detach()
     query, key = universe(q_HND.shape[1], q_HND.device, query, key)
     check_lse(lse_HN, q_HND, query)
-    return Histogram(_head_hist(q_HND, k_HND, query, key, lse_HN=lse_HN, scale=scale, backend=backend))
+    return Histogram(_head_hist(q_HND, k_HND, query, key, lse_HN=lse_HN, scale=scale, backend=backend, kind=kind))
 
 
 def pair_hist(x_EH: Tensor) -> Histogram:
@@ -197,7 +200,15 @@ def _totals(every: Histogram, positives: Histogram) -> tuple[int, int]:
 
 @operation("head_hist")
 def _head_hist(
-    q_HND: Tensor, k_HND: Tensor, query: Tensor, key: Tensor, *, lse_HN: Tensor | None, scale: float, backend: str
+    q_HND: Tensor,
+    k_HND: Tensor,
+    query: Tensor,
+    key: Tensor,
+    *,
+    lse_HN: Tensor | None,
+    scale: float,
+    backend: str,
+    kind: str = "softmax",
 ) -> Tensor:
     n_heads, n_genes, _ = q_HND.shape
     known = lse_HN is not None
@@ -217,7 +228,7 @@ def _head_hist(
             counts.append(own.counts_HB)
         _count(own.counts_HB, x_RHC)
 
-    for _ in PairPanels(q_HND, k_HND, query, key, scale, lse_HN, known).run(count, backend):
+    for _ in PairPanels(q_HND, k_HND, query, key, scale, lse_HN, known, kind).run(count, backend):
         pass
     total_HB = sum(counts, start=q_HND.new_zeros((n_heads, _N_BINS), dtype=torch.int64))
     total_HB[:, 0] -= torch.isin(query, key).sum()  # a gene with itself, which a panel holds as 0
@@ -226,7 +237,15 @@ def _head_hist(
 
 @fake("head_hist")
 def _(
-    q_HND: Tensor, k_HND: Tensor, query: Tensor, key: Tensor, *, lse_HN: Tensor | None, scale: float, backend: str
+    q_HND: Tensor,
+    k_HND: Tensor,
+    query: Tensor,
+    key: Tensor,
+    *,
+    lse_HN: Tensor | None,
+    scale: float,
+    backend: str,
+    kind: str = "softmax",
 ) -> Tensor:
     return q_HND.new_empty((len(q_HND), _N_BINS), dtype=torch.int64)
 

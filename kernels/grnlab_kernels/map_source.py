@@ -5,12 +5,12 @@ Arguments come checked, backends resolved, and `share_H` sums to 1. Shape suffix
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from grnlab_kernels import rows, workers
+from grnlab_kernels import kernel_maps, rows, workers
 from grnlab_kernels.operation import fake, operation
 
 T = TypeVar("T")
@@ -33,7 +33,9 @@ class MapSource:
     backend
         ``"torch"`` or ``"triton"``.
     lse_HN
-        Log-sum-exp of the queries, where known.
+        Log-sum-exp of the queries, where known; of a kernel map the logarithm of the row sums.
+    kind
+        ``"softmax"``, or ``"kernel"``: see :mod:`grnlab_kernels.kernel_maps`.
     """
 
     q_HND: Tensor
@@ -45,6 +47,7 @@ class MapSource:
     apc: bool = False
     transpose: bool = False
     lse_HN: Tensor | None = None
+    kind: str = "softmax"
 
     def rows(self, start: int, end: int) -> tuple[Tensor, Tensor]:
         """Finished rows, and the sums of their columns before APC."""
@@ -79,33 +82,46 @@ class MapSource:
         yield from workers.run(work, n_genes, rows.panel_rows(n_genes, device), device)
 
     def _combine(self, start: int, end: int, lse_HN: Tensor | None) -> tuple[Tensor, Tensor]:
+        ways: dict[str, Any] = {
+            "start": start,
+            "end": end,
+            "forward": self.symmetrize or not self.transpose,
+            "backward": self.symmetrize or self.transpose,
+        }
+        if self.kind == "kernel" and lse_HN is not None:
+            return kernel_maps.combine_map(self.q_HND, self.k_HND, self.share_H, lse_HN, **ways)
         return combine_map(
-            *(self.q_HND, self.k_HND, self.share_H, lse_HN),
-            scale=self.scale,
-            start=start,
-            end=end,
-            forward=self.symmetrize or not self.transpose,
-            backward=self.symmetrize or self.transpose,
-            backend=self.backend,
+            *(self.q_HND, self.k_HND, self.share_H, lse_HN), scale=self.scale, backend=self.backend, **ways
         )
 
     def _lse(self) -> Tensor | None:
+        if self.kind == "kernel" and self.lse_HN is None:
+            return kernel_maps.row_lse(self.q_HND, self.k_HND)
         if self.lse_HN is None and (self.symmetrize or self.transpose or self.backend == "triton"):
             return row_lse(self.q_HND, self.k_HND, self.scale, self.backend)
         return self.lse_HN
 
     def _correction(self, received_N: Tensor | None = None) -> tuple[Tensor, Tensor] | None:
-        """Row and column factors whose outer product is the correction. Rows of the map sum to 1, so N is the total."""
+        """Row and column factors whose outer product is the correction. Rows of the map sum to 1, so N is the total.
+
+        But for genes without features of a kernel map, whose rows are 0.
+        """
         if not self.apc:
             return None
-        if received_N is None:
-            received_N = column_sums(self.q_HND, self.k_HND, self.share_H, self.scale, self.backend)
-        given_N = torch.ones_like(received_N)
+        if self.kind == "kernel":
+            lse_HN = kernel_maps.row_lse(self.q_HND, self.k_HND) if self.lse_HN is None else self.lse_HN
+            received_N = kernel_maps.received(self.q_HND, self.k_HND, self.share_H, lse_HN)
+            given_N = kernel_maps.given(self.share_H, lse_HN)
+        else:
+            if received_N is None:
+                received_N = column_sums(self.q_HND, self.k_HND, self.share_H, self.scale, self.backend)
+            given_N = torch.ones_like(received_N)
+        total = given_N.sum()
         if self.symmetrize:
             given_N = received_N = (given_N + received_N) / 2
         if self.transpose:
             given_N, received_N = received_N, given_N
-        return given_N.float(), (received_N / len(given_N)).float()
+        return given_N.float(), (received_N / total).float()
 
 
 def _corrected(panel_RN: Tensor, start: int, correction: tuple[Tensor, Tensor] | None) -> Tensor:
@@ -213,6 +229,7 @@ def topk_edges(
     apc: bool,
     transpose: bool,
     backend: str,
+    kind: str = "softmax",
 ) -> tuple[Tensor, Tensor]:
     """See :func:`grnlab_kernels.topk_edges`; `transpose` for ``per="key"``."""
     n_genes, device = q_HND.shape[1], q_HND.device
@@ -226,7 +243,8 @@ def topk_edges(
         value, place = _stable_topk(panel_RN if candidates is None else panel_RN[:, candidates], n_kept)
         partner_NK[start + row], value_NK[start + row] = place if candidates is None else candidates[place], value
 
-    for _ in MapSource(q_HND, k_HND, share_H, scale, backend, symmetrize, apc, transpose).stream(keep):
+    source = MapSource(q_HND, k_HND, share_H, scale, backend, symmetrize, apc, transpose, kind=kind)
+    for _ in source.stream(keep):
         pass
     nobody_NK = value_NK == -torch.inf
     return partner_NK.masked_fill_(nobody_NK, -1), value_NK.masked_fill_(nobody_NK, torch.nan)
@@ -245,6 +263,7 @@ def _(
     apc: bool,
     transpose: bool,
     backend: str,
+    kind: str = "softmax",
 ) -> tuple[Tensor, Tensor]:
     n_genes = q_HND.shape[1]
     shape = n_genes, min(n_edges, n_genes if candidates is None else len(candidates))

@@ -4,8 +4,9 @@ The map of a group of cells is a weighted mean of per-head softmax maps over the
 
     A[i, j] = Σ_h w_h · exp(s · q_hi · k_hj − L_hi),   L_hi = log Σ_j exp(s · q_hi · k_hj),   Σ_h w_h = 1,
 
-row i the gene that attends (query), column j the gene attended to (key). Shape suffixes: H heads, N genes, D head
-dimension, R rows of a panel, K edges kept, C candidates.
+row i the gene that attends (query), column j the gene attended to (key). Of linear attention the map is one of products
+of features, see :mod:`grnlab_kernels.kernel_maps`. Shape suffixes: H heads, N genes, D head dimension, R rows of a
+panel, K edges kept, C candidates.
 
 Cost. One direction of P rows takes 2 H P N D flops and H P N exponentials: rows of A as they stand. Rows of the
 transpose need all L first, a pass of its own over the map, and rows of the symmetrised map both. A map of up to 11,585
@@ -22,7 +23,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from grnlab_kernels import map_source
+from grnlab_kernels import kernel_maps, map_source
 from grnlab_kernels.checks import check_genes, check_queries_keys, check_scale, check_weights
 from grnlab_kernels.dispatch import resolve_backend
 from grnlab_kernels.map_source import MapSource
@@ -41,11 +42,14 @@ class MapOptions:
     apc
         Average product correction: subtract ``row sum · column sum / total`` (Dunn et al. 2008,
         doi:10.1093/bioinformatics/btm604), which takes away what a gene gives to or gets from everybody.
+    kind
+        ``"softmax"``; or ``"kernel"``, of features in the place of queries and keys, which have no scale.
     """
 
     scale: float
     symmetrize: bool = False
     apc: bool = False
+    kind: str = "softmax"
 
 
 def row_lse(q_HND: Tensor, k_HND: Tensor, *, scale: float, backend: str = "auto") -> Tensor:
@@ -241,6 +245,7 @@ def topk_edges(
         apc=options.apc,
         transpose=chosen.transpose,
         backend=chosen.backend,
+        kind=options.kind,
     )
     if value_NK.numel() and (value_NK[:, 0].isnan() & (partner_NK[:, 0] >= 0)).any():
         msg = "the map is not finite: q_HND and k_HND must be finite, and their products within float32."
@@ -259,7 +264,7 @@ def _source(
     lse_HN: Tensor | None = None,
 ) -> MapSource:
     """Check the arguments of a map and leave out its heads of weight 0."""
-    backend = resolve_backend(backend, q_HND.device)
+    backend = kernel_maps.resolve_kind(options.kind, backend, q_HND.device)
     check_queries_keys(q_HND, k_HND, n_dims=3, backend=backend)
     check_weights(weights_H, len(q_HND))
     check_scale(options.scale)
@@ -268,11 +273,14 @@ def _source(
         msg = f"lse_HN is {found}; expected shape, dtype and device {expected}, as row_lse returns it."
         raise ValueError(msg)
     q_HND, k_HND = q_HND.detach(), k_HND.detach()
+    if options.kind == "kernel":
+        kernel_maps.check_features(q_HND, k_HND)
     share_H = (weights_H.detach().double() / weights_H.sum(dtype=torch.float64)).float().to(q_HND.device)
     chosen = torch.nonzero(share_H).ravel()
     if len(chosen) < len(share_H):
         q_HND, k_HND, share_H = q_HND[chosen], k_HND[chosen], share_H[chosen]
         lse_HN = None if lse_HN is None else lse_HN[chosen]
     return MapSource(
-        *(q_HND, k_HND, share_H, options.scale, backend, options.symmetrize, options.apc, transpose, lse_HN)
+        *(q_HND, k_HND, share_H, options.scale, backend, options.symmetrize, options.apc, transpose, lse_HN),
+        kind=options.kind,
     )

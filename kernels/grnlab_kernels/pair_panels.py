@@ -14,6 +14,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from grnlab_kernels import kernel_maps
 from grnlab_kernels.checks import check_genes
 from grnlab_kernels.products import products
 from grnlab_kernels.workers import panels, run
@@ -40,6 +41,8 @@ class PairPanels:
         Log-sum-exp of the query genes, float32; unless `known`, filled in there by :meth:`run`.
     known
         Whether `lse_HN` holds them already.
+    kind
+        ``"softmax"``, or ``"kernel"``: ``x[r, h, c] = q_hr · k_hc / exp(L_hr)``.
     """
 
     q_HND: Tensor
@@ -49,6 +52,7 @@ class PairPanels:
     scale: float
     lse_HN: Tensor
     known: bool
+    kind: str = "softmax"
 
     def run(self, consume: Callable[[Tensor], T], backend: str) -> Iterator[T]:
         """Results of `consume` for each panel (R, H, C), in the order of the query genes; one worker a CPU core.
@@ -70,8 +74,10 @@ class PairPanels:
     def _torch(self, consume: Callable[[Tensor], T]) -> Iterator[T]:
         n_heads, n_genes, _ = self.q_HND.shape
         n_keys, device = len(self.key), self.key.device
-        column = self.key
-        if not self.known:  # behind the keys of the universe, those that only the softmax sees
+        column, scale = self.key, 1.0 if self.kind == "kernel" else self.scale
+        if self.kind == "kernel" and not self.known:
+            self.lse_HN[:, self.query] = kernel_maps.row_lse(self.q_HND, self.k_HND)[:, self.query]
+        elif not self.known:  # behind the keys of the universe, those that only the softmax sees
             other = torch.ones(n_genes, dtype=torch.bool, device=device)
             other[self.key] = False
             column = torch.cat((column, other.nonzero().ravel()))
@@ -87,7 +93,7 @@ class PairPanels:
             if not hasattr(own, "x_RHC"):
                 own.x_RHC = q_HND.new_empty(rows, n_heads, n_keys)
             gene_R, x_RHC = self.query[start:end], own.x_RHC[: end - start]
-            self._fill(x_RHC, q_HND[:, gene_R] * self.scale, k_HND, gene_R)
+            self._fill(x_RHC, q_HND[:, gene_R] * scale, k_HND, gene_R)
             place_R = place_N[gene_R]
             both = (place_R >= 0).nonzero().ravel()
             x_RHC[both, :, place_R[both]] = 0.0
@@ -99,6 +105,9 @@ class PairPanels:
         n_keys = x_RHC.shape[-1]
         for head in range(len(q_HRD)):
             logits_RC = products(q_HRD[head], k_HCD[head])
+            if self.kind == "kernel":
+                x_RHC[:, head] = logits_RC.mul_((-self.lse_HN[head, gene_R, None]).exp()).clamp_(max=1.0)
+                continue
             if self.known:
                 # a share is at most 1, also where huge logits leave rounding errors above 0
                 x_RHC[:, head] = logits_RC.sub_(self.lse_HN[head, gene_R, None]).clamp_(max=0.0).exp_()

@@ -4,9 +4,10 @@ The feature of head h at the pair of query gene i and key gene j is its attentio
 
     x_h(i, j) = exp(s · q_hi · k_hj − L_hi),   L_hi = log Σ_j exp(s · q_hi · k_hj),
 
-the softmax over all N genes whichever pairs are asked for. A candidate universe is every pair of a query gene and a key
-gene but a gene with itself. Its feature matrix X, as many rows as pairs, is never formed: at most one panel of it
-exists, the pairs of a few query genes.
+the softmax over all N genes whichever pairs are asked for; or, of kind ``"kernel"``, the share of a product of features
+as in :mod:`grnlab_kernels.kernel_maps`, L being the logarithm of its row sums. A candidate universe is every pair of a
+query gene and a key gene but a gene with itself. Its feature matrix X, as many rows as pairs, is never formed: at most
+one panel of it exists, the pairs of a few query genes.
 
 Shape suffixes: H heads, N genes, D head dimension, E listed pairs, R query genes of a panel, C key genes, F folds.
 """
@@ -16,8 +17,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from grnlab_kernels import kernel_maps
 from grnlab_kernels.checks import check_queries_keys, check_scale
-from grnlab_kernels.dispatch import resolve_backend
 from grnlab_kernels.operation import fake, operation
 from grnlab_kernels.pair_panels import PairPanels, as_genes, check_lse, fill_lse, universe
 from grnlab_kernels.products import products
@@ -57,6 +58,7 @@ def gather_pairs(
     *,
     scale: float,
     lse_HN: Tensor | None = None,
+    kind: str = "softmax",
     backend: str = "auto",
 ) -> Tensor:
     """Attention of every head at listed pairs.
@@ -75,6 +77,8 @@ def gather_pairs(
         Factor of the logits, 1/√d_head.
     lse_HN
         Log-sum-exp, from :func:`grnlab_kernels.row_lse` or a :class:`Gram`; read at the query genes.
+    kind
+        See :class:`grnlab_kernels.MapOptions`.
     backend
         See :func:`grnlab_kernels.resolve_backend`.
 
@@ -93,15 +97,21 @@ def gather_pairs(
     >>> gather_pairs(q, k, torch.tensor([0, 3]), torch.tensor([1, 1]), scale=0.25).tolist()
     [[0.25, 0.25], [0.25, 0.25]]
     """
-    backend = resolve_backend(backend, q_HND.device)
+    backend = kernel_maps.resolve_kind(kind, backend, q_HND.device)
     check_queries_keys(q_HND, k_HND, n_dims=3, backend=backend)
     check_scale(scale)
+    if kind == "kernel":
+        kernel_maps.check_features(q_HND, k_HND)
     q_HND, k_HND = q_HND.detach(), k_HND.detach()
     query_E, key_E = (as_genes(n, x, q_HND.shape[1], q_HND.device) for n, x in (("query_E", query_E), ("key_E", key_E)))
     if len(query_E) != len(key_E):
         msg = f"query_E lists {len(query_E)} genes and key_E {len(key_E)}; expected one of each per pair."
         raise ValueError(msg)
     check_lse(lse_HN, q_HND, query_E)
+    if kind == "kernel":
+        return kernel_maps.gather_pairs(
+            *(q_HND, k_HND, query_E, key_E), kernel_maps.row_lse(q_HND, k_HND) if lse_HN is None else lse_HN
+        )
     return _gather_pairs(q_HND, k_HND, query_E, key_E, lse_HN=lse_HN, scale=scale, backend=backend)
 
 
@@ -114,6 +124,7 @@ def head_gram(
     key: Tensor | None = None,
     fold: Tensor | None = None,
     lse_HN: Tensor | None = None,
+    kind: str = "softmax",
     backend: str = "auto",
 ) -> Gram:
     """Sum ``x xᵀ`` and ``x`` over every pair of a candidate universe, in one pass.
@@ -126,7 +137,7 @@ def head_gram(
 
     Parameters
     ----------
-    q_HND, k_HND, scale, lse_HN, backend
+    q_HND, k_HND, scale, lse_HN, kind, backend
         As in :func:`gather_pairs`.
     query, key
         Genes whose pairs make the universe, int64, each gene once; all by default.
@@ -146,9 +157,11 @@ def head_gram(
     >>> sums.n_pairs_F.tolist(), sums.sum_FH.tolist(), sums.gram_FHH[0, 0].tolist()
     ([12], [[3.0, 3.0]], [0.75, 0.75])
     """
-    backend = resolve_backend(backend, q_HND.device)
+    backend = kernel_maps.resolve_kind(kind, backend, q_HND.device)
     check_queries_keys(q_HND, k_HND, n_dims=3, backend=backend)
     check_scale(scale)
+    if kind == "kernel":
+        kernel_maps.check_features(q_HND, k_HND)
     q_HND, k_HND = q_HND.detach(), k_HND.detach()
     query, key = universe(q_HND.shape[1], q_HND.device, query, key)
     check_lse(lse_HN, q_HND, query)
@@ -162,7 +175,7 @@ def head_gram(
     size_F = torch.bincount(fold, minlength=1)
     by_fold = key[fold.argsort(stable=True)]
     gram_FHH, sum_FH, lse_HN = _head_gram(
-        q_HND, k_HND, query, by_fold, size_F=size_F, lse_HN=lse_HN, scale=scale, backend=backend
+        q_HND, k_HND, query, by_fold, size_F=size_F, lse_HN=lse_HN, scale=scale, backend=backend, kind=kind
     )
     with_itself_F = torch.zeros_like(size_F).index_add(0, fold, torch.isin(key, query).long())
     return Gram(gram_FHH, sum_FH, size_F * len(query) - with_itself_F, lse_HN)
@@ -210,6 +223,7 @@ def _head_gram(
     lse_HN: Tensor | None,
     scale: float,
     backend: str,
+    kind: str = "softmax",
 ) -> tuple[Tensor, Tensor, Tensor]:
     n_heads, n_genes, _ = q_HND.shape
     end_F = size_F.cumsum(0).tolist()
@@ -219,7 +233,7 @@ def _head_gram(
     known = lse_HN is not None
     nothing = q_HND.new_full((n_heads, n_genes), torch.nan, dtype=torch.float32)
     lse_HN = nothing if lse_HN is None else nothing.index_copy(1, query, lse_HN[:, query])
-    pairs = PairPanels(q_HND, k_HND, query, key, scale, lse_HN, known)
+    pairs = PairPanels(q_HND, k_HND, query, key, scale, lse_HN, known, kind)
     for part_FHH, part_FH in pairs.run(lambda x_RHC: _sums(x_RHC, folds), backend):
         gram_FHH += part_FHH
         sum_FH += part_FH
@@ -237,6 +251,7 @@ def _(
     lse_HN: Tensor | None,
     scale: float,
     backend: str,
+    kind: str = "softmax",
 ) -> tuple[Tensor, Tensor, Tensor]:
     n_heads, n_folds = len(q_HND), len(size_F)
     gram_FHH = q_HND.new_empty((n_folds, n_heads, n_heads), dtype=torch.float64)
