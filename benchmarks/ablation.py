@@ -7,8 +7,8 @@ Every variant is the recipe ``grnlab-small`` with one change and fewer steps; al
   labels, all genes shown). ``mask`` is the likelihood of the hidden counts in nats per gene where the decoder gives
   one, ``mask_r`` the correlation of expected and true log2(1 + count) over the hidden places of all cells;
   ``mvc`` and ``classify`` are the losses of these objectives for variants that train them.
-* networks: the AUPRC ratios, EPR and AUROC of ``real_networks.py`` on pbmc3k and Kang 2018 (mean over data sets, gold
-  standards and cell types; 2,000 genes), which no variant trained on, for the symmetrised map.
+* networks: the AUPRC ratios, EPR and AUROC of ``grnlab benchmark`` on pbmc3k and the control cells of Kang 2018 (mean
+  over data sets, gold standards and cell types; 2,000 genes), which no variant trained on, for the symmetrised map.
 
 A variant that is finished already in ``--out`` is scored again, not trained again. With ``OMP_NUM_THREADS=1`` set
 ``NUMBA_NUM_THREADS=1`` as well: scanpy starts numba's threads, which gives torch as many.
@@ -16,16 +16,16 @@ A variant that is finished already in ``--out`` is scored again, not trained aga
 
 import argparse
 import json
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
-from real_networks import score_model
 
 import grnlab as gl
+from grnlab.benchmark import choose, run_benchmark
 from grnlab.objectives import Mask, build_objectives
 from grnlab.training import Recipe, read_recipe, run_recipe
 from grnlab.training.batches import FixedBatches
@@ -91,8 +91,10 @@ def held_out_scores(model: Any, recipe: Recipe, data: Path, cache: Path) -> dict
 
 def network_scores(model: Any, data: Path) -> dict[str, float]:
     """Mean scores of the symmetrised map over data sets, gold standards and cell types."""
-    table = pd.DataFrame(score_model(model, data, n_genes=2000, baselines=False)[0])
-    table = table[(table["method"] == "attention symmetrised") & (table["group"] != "all cells")]
+    config = choose(["pbmc3k", "kang_control"], ["attention"], golds=["trrust", "dorothea_abc"])
+    with tempfile.TemporaryDirectory() as folder:
+        table = run_benchmark(Path(folder) / "out", model, config, data=data)
+    table = table[table["group"] != "all cells"]
     means = table.groupby(["dataset", "gold"])[["auprc_ratio", "epr", "auroc", "per_tf_auroc"]].mean()
     return {**means.mean().to_dict(), "auprc_ratio_worst": float(means["auprc_ratio"].min())}
 

@@ -4,7 +4,7 @@ planted: a new model trained on the cells alone (:func:`grnlab.tl.adapt` without
 Jacobian, beside Pearson, ridge partial correlation and random forests (GENIE3), on all regulators × other genes.
 simulated: the same on DREAM4 and SERGIO, with the cases, candidates and baselines of ``grnlab benchmark``; the seconds
 of every read-out include those of the training.
-pbmc3k: the built-in model as it is and adapted, by TRRUST and DoRothEA, as in ``real_networks.py``.
+pbmc3k: the built-in model as it is and adapted, by TRRUST and DoRothEA, with the cases of ``grnlab benchmark``.
 """
 
 import argparse
@@ -17,7 +17,6 @@ from pathlib import Path
 import anndata as ad
 import numpy as np
 import pandas as pd
-import real_networks
 
 import grnlab as gl
 from grnlab.benchmark import choose, run_benchmark
@@ -88,7 +87,7 @@ def simulated(cases: Iterator[Case], steps: list[int]) -> Iterator[dict[str, obj
 
 def real(data: Path, steps: list[int], rates: list[float]) -> Iterator[dict[str, object]]:
     """Score the built-in model and its adapted copies on pbmc3k."""
-    real_networks.DATASETS = {"pbmc3k": "scrna/pbmc3k.h5ad"}
+    config = choose(["pbmc3k"], OF_A_MODEL[:2], golds=["trrust", "dorothea_abc"])
     model, cells = gl.load_model("grnlab-small"), gl.io.read(data / "scrna/pbmc3k.h5ad")
     variants = [("built-in", model, 0.0)]
     for n_steps in filter(None, steps):
@@ -97,9 +96,12 @@ def real(data: Path, steps: list[int], rates: list[float]) -> Iterator[dict[str,
             adapted = gl.tl.adapt(model, cells, max_steps=n_steps, lr=lr, progress=False)
             variants.append((f"{n_steps} steps, lr {lr:g}", adapted, time.process_time() - start))
     for label, one, seconds in variants:
-        for row in real_networks.score_model(one, data, n_genes=2_000, baselines=False)[0]:
+        with tempfile.TemporaryDirectory() as folder:
+            table = run_benchmark(Path(folder) / "out", one, config, data=data)
+        for row in table.to_dict("records"):
             level = "pooled" if row["group"] == "all cells" else "types"
-            yield row | {
+            kept = {name: row[name] for name in ("base_rate", "auprc", "auprc_ratio", "epr", "auroc", "per_tf_auroc")}
+            yield kept | {
                 "case": f"{row['gold']}, {level}",
                 "method": f"{row['method']}: {label}",
                 "cpu_seconds": seconds,

@@ -3,8 +3,8 @@
 Fitted on sorted blood cells of the training set (``scrna/zheng2017_facs_pbmc.h5ad``, every fifth) with one gold
 standard, scored on the cell types of pbmc3k and of the Kang controls with the others. TRRUST, DoRothEA and OmniPath
 share edges, so every score is given twice: over all candidates, and over those that are no edge of the gold standard
-fitted on. Beside it: symmetrised attention, heads selected on the same cells and gold standard, correlation, trivial
-scores, and the degrees in the gold standard fitted on.
+fitted on. Beside it: symmetrised attention, centred cosine of the gene embeddings and their consensus, heads selected
+on the same cells and gold standard, correlation, trivial scores, and the degrees in the gold standard fitted on.
 """
 
 import argparse
@@ -18,6 +18,7 @@ import pandas as pd
 
 import grnlab as gl
 from grnlab.attention import AttentionMaps
+from grnlab.benchmark.translate import pairs_of
 from grnlab.evaluate import GoldStandard, candidate_universe, score_edges, score_regulators
 from grnlab.heads import PairFeatures, Translator, baseline_scores, fit_translator, pair_features
 
@@ -28,7 +29,9 @@ VARIANTS = {
     "translator without expression": {"heads": True, "expression": False},
     "translator without single heads": {"heads": False, "expression": True},
     "translator, neither": {"heads": False, "expression": False},
+    "translator of consensus and expression": {"heads": False, "expression": True, "of": ("consensus",)},
 }
+FEATURES = ("attention", "cosine_centred", "consensus", "pearson")
 BESIDE = ("pearson", "ridge_partial_correlation", "variance_expression", "mean_expression")
 
 
@@ -56,16 +59,17 @@ def cells(path: Path, *, every: int = 1) -> ad.AnnData:
 def sources(adata: ad.AnnData, model: object, n_genes: int) -> list[object]:
     """Attention maps, and scores of other kinds, over the same genes and groups."""
     maps = gl.tl.attention(adata, model, groupby="cell_type", genes=n_genes)
-    gene = model.gene_embedding.weight.detach()[maps.genes["token"].to_numpy()].numpy()
-    unit = gene / np.linalg.norm(gene, axis=1, keepdims=True)
-    scores = [baseline_scores(adata, maps, method=name, groupby="cell_type") for name in BESIDE]
-    groups = dict.fromkeys(maps.groups, unit @ unit.T)
-    return [maps, replace(scores[0], groups=groups, method="cosine", provenance={}), *scores]
+    every = list(maps.genes.index)
+    read = pairs_of(adata, model, maps, every, of=("cosine_centred", "consensus"), groupby="cell_type").sources
+    return [maps, *read, *(baseline_scores(adata, maps, method=name, groupby="cell_type") for name in BESIDE)]
 
 
-def features_of(found: list[object], regulators: set[str], **options: bool) -> PairFeatures:
-    """Attention, cosine and Pearson; the trivial scores stand beside it."""
-    return pair_features(found[:3], regulators=regulators, **options)
+def features_of(
+    found: list[object], regulators: set[str], *, of: tuple[str, ...] = FEATURES, **options: bool
+) -> PairFeatures:
+    """Features made of some of the sources; the trivial scores stand beside."""
+    chosen = [one for one in found if getattr(one, "method", "attention") in of]
+    return pair_features(chosen, regulators=regulators, **options)
 
 
 def degrees(gold: GoldStandard, names: np.ndarray) -> np.ndarray:
@@ -123,6 +127,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--model", default="grnlab-small")
     parser.add_argument("--genes", type=int, default=2000)
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), metavar="NAME")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     model = gl.load_model(options.model)
@@ -133,8 +138,8 @@ def main() -> None:
     rows, summaries = [], {}
     for fit_on, gold in golds.items():
         fitted = {
-            name: fit_translator({"sorted blood": (features_of(train, regulators, **made), gold)})
-            for name, made in VARIANTS.items()
+            name: fit_translator({"sorted blood": (features_of(train, regulators, **VARIANTS[name]), gold)})
+            for name in options.variants
         }
         summaries[fit_on] = {name: translator.summary().to_dict("index") for name, translator in fitted.items()}
         for name, translator in fitted.items():
@@ -148,7 +153,7 @@ def main() -> None:
     for keys in (["fit", "pairs", "method"], ["pairs", "method"]):
         print(table.groupby(keys, sort=False)[columns].mean().round(3).to_string(), flush=True)
     if options.json is not None:
-        options.json.write_text(json.dumps({"scores": rows, "held_out": summaries}, indent=1), encoding="utf-8")
+        options.json.write_text(json.dumps({"scores": rows, "held_out": summaries}, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
