@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 
 from grnlab.attention import AttentionMaps, pool_queries_keys, read_out
 from grnlab.attention.null import matched_null, shuffle_genes
+from grnlab.attention.pool import READOUT_OF_MAPS
 from grnlab.attention.prepare import prepare_cells
 from grnlab.backbones.base import Backbone
 from grnlab.data.counts import counts_of
@@ -114,15 +115,19 @@ def attention(
             bar.set_postfix_str(name)
             counts, totals = cells.of(name)
             pooled[name] = pool_queries_keys(
-                model, counts, cells.tokens, totals, name=name, context=context, on_batch=bar.update
+                *(model, counts, cells.tokens, totals),
+                name=name,
+                context=context,
+                keep=None if len(cells.chosen) == len(cells.genes) else cells.chosen,
+                on_batch=bar.update,
             )
     provenance = cells.provenance | {
         "context": context,
-        "readout": "mean queries and keys over the cells of a group",
+        "readout": READOUT_OF_MAPS[model.attention.kind],
         "seed": "none: nothing here is random",
     }
-    maps = AttentionMaps(cells.genes, pooled, model.attention, cells.expression(), provenance)
-    return maps if len(cells.chosen) == len(cells.genes) else maps.only(cells.chosen)
+    expression = {name: table.iloc[cells.chosen] for name, table in cells.expression().items()}
+    return AttentionMaps(cells.genes.iloc[cells.chosen], pooled, model.attention, expression, provenance)
 
 
 def store_networks(adata: ad.AnnData, networks: NetworkSet) -> None:

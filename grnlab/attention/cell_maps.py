@@ -6,12 +6,12 @@ Shape suffixes: B one cell, T tokens, P prefix tokens, H heads, D head dimension
 from collections.abc import Callable, Iterator
 
 import torch
-from grnlab_kernels import cell_mean_map
+from grnlab_kernels import MapOptions, cell_mean_map, combine_map
 from torch import Tensor
 
 from grnlab.attention.cell import Block, Cell
 from grnlab.attention.config import ReadOutConfig
-from grnlab.backbones.base import Backbone
+from grnlab.backbones.base import AttentionSpec, Backbone
 from grnlab.data.tokens import CellTokens
 from grnlab.objectives.base import count_loss
 
@@ -22,7 +22,7 @@ def attention_cells(model: Backbone, cell: Cell, config: ReadOutConfig) -> Itera
     """Attention of the cell itself, mean over layers and heads, symmetrised; one forward.
 
     The mean over cells of this is the true mean attention, while ``"attention"`` is the attention of mean queries and
-    keys. Special tokens leave before the softmax.
+    keys. Special tokens leave before rows are normalised.
     """
     spec, seen = model.attention, _Seen()
     with torch.inference_mode():
@@ -32,8 +32,12 @@ def attention_cells(model: Backbone, cell: Cell, config: ReadOutConfig) -> Itera
             for part in (0, 1)
         )
         n_tokens, device = q_BHTD.shape[2], q_BHTD.device
-        map_TT = torch.zeros(n_tokens, n_tokens, device=device)
-        cell_mean_map(q_BHTD, k_BHTD, torch.ones(q_BHTD.shape[1], device=device), map_TT, scale=spec.scale)
+        weights_H = torch.ones(q_BHTD.shape[1], device=device)
+        if spec.kind == "kernel":
+            map_TT, _ = combine_map(q_BHTD[0], k_BHTD[0], weights_H, MapOptions(spec.scale, kind=spec.kind))
+        else:
+            map_TT = torch.zeros(n_tokens, n_tokens, device=device)
+            cell_mean_map(q_BHTD, k_BHTD, weights_H, map_TT, scale=spec.scale)
         map_TT = (map_TT + map_TT.T) / 2
     yield _block(cell, map_TT)
 
@@ -43,7 +47,7 @@ def value_norm(model: Backbone, cell: Cell, config: ReadOutConfig) -> Iterator[B
 
     Per layer and head, `W_O` is the block of the columns of the output projection that read this head, v the value of
     the regulator with its bias (the bias of the output projection belongs to no regulator); the mean over heads and
-    layers. α is the attention the model used, special tokens included in the sum of its softmax (Kobayashi et al. 2020,
+    layers. α is the attention the model used, special tokens included in the sums of its rows (Kobayashi et al. 2020,
     doi:10.18653/v1/2020.emnlp-main.574).
     """
     with torch.inference_mode():
@@ -51,7 +55,7 @@ def value_norm(model: Backbone, cell: Cell, config: ReadOutConfig) -> Iterator[B
         total_TT = torch.zeros(())
         for (q_THD, k_THD, v_THD, _), out_HMD in zip(seen, model.output_projections(), strict=True):  # type: ignore[attr-defined]
             norm_HT = torch.einsum("thd,hmd->htm", v_THD, out_HMD).norm(dim=-1)
-            total_TT = total_TT + (_softmax(q_THD, k_THD, model.attention.scale) * norm_HT[:, None]).mean(0)
+            total_TT = total_TT + (_used(q_THD, k_THD, model.attention) * norm_HT[:, None]).mean(0)
     yield _block(cell, _genes(total_TT, model) / model.attention.n_layers)
 
 
@@ -79,7 +83,7 @@ def attention_gradient(model: Backbone, cell: Cell, config: ReadOutConfig) -> It
             for (q_BTHD, k_BTHD, v_BTHD, _), grad_BTHD in zip(seen.layers, grads, strict=True):
                 if grad_BTHD is None:
                     continue
-                map_HTT = _softmax(q_BTHD[0], k_BTHD[0], spec.scale)
+                map_HTT = _used(q_BTHD[0], k_BTHD[0], spec)
                 slope_HTT = torch.einsum("ihd,jhd->hij", grad_BTHD[0], v_BTHD[0])  # ∂ℓ/∂A, as out = A v
                 total_TT = total_TT + (map_HTT * slope_HTT).clamp(min=0).mean(0)
         map_TT = _genes(total_TT, model) / spec.n_layers
@@ -117,9 +121,10 @@ def _run(model: Backbone, tokens: CellTokens) -> list[Layer]:
     return [(q[0], k[0], v[0], out[0]) for q, k, v, out in seen.layers]
 
 
-def _softmax(q_THD: Tensor, k_THD: Tensor, scale: float) -> Tensor:
+def _used(q_THD: Tensor, k_THD: Tensor, spec: AttentionSpec) -> Tensor:
     """The attention the model used, special tokens included: shape (H, P + T, P + T)."""
-    return torch.softmax(scale * torch.einsum("ihd,jhd->hij", q_THD, k_THD), dim=-1)
+    products_HTT = torch.einsum("ihd,jhd->hij", q_THD, k_THD)
+    return products_HTT if spec.kind == "kernel" else torch.softmax(spec.scale * products_HTT, dim=-1)
 
 
 def _genes(map_TT: Tensor, model: Backbone) -> Tensor:

@@ -103,17 +103,22 @@ def score_group(group: GroupCells, pairs: Pairs, method: str, config: ReadOutCon
 
 def _pooled(group: GroupCells, pairs: Pairs, *, symmetrize: bool, apc: bool) -> np.ndarray:
     model, cells = group.model, group.cells
+    kept = np.flatnonzero(group.enough_G)
     pooled = pool_queries_keys(
-        *(model, group.counts, cells.tokens, cells.totals[group.rows]), context=group.context, on_batch=group.on_cells
+        *(model, group.counts, cells.tokens, cells.totals[group.rows]),
+        context=group.context,
+        keep=kept,
+        on_batch=group.on_cells,
     )
-    maps = AttentionMaps(cells.genes, {"all": pooled}, model.attention)
-    rows = np.flatnonzero(group.enough_G & (pooled.count_G.numpy() > 0))
+    maps = AttentionMaps(cells.genes.iloc[kept], {"all": pooled}, model.attention)
+    seen = np.flatnonzero(pooled.count_G.numpy() > 0)
+    rows = kept[seen]
     scores = np.full(pairs.shape, np.nan, dtype=np.float32)
     if len(rows) < 2:
         return scores
     row_of, column_of = (_place(genes, len(cells.genes))[rows] for genes in (pairs.regulators, pairs.targets))
     regulators = np.flatnonzero(row_of >= 0)
-    for start, panel in maps.tiles("all", rows=rows, symmetrize=symmetrize, apc=apc):  # a panel has targets as rows
+    for start, panel in maps.tiles("all", rows=seen, symmetrize=symmetrize, apc=apc):  # a panel has targets as rows
         targets = np.flatnonzero(column_of[start : start + len(panel)] >= 0)
         block = panel.numpy()[np.ix_(targets, regulators)]
         scores[np.ix_(row_of[regulators], column_of[start + targets])] = block.T

@@ -1,5 +1,9 @@
 """Attention maps as pooled queries and keys: any block on demand, never a (heads, genes, genes) array.
 
+Of a model with kernel attention (``spec.kind``) queries and keys are features, and a map is that of mean features: the
+mean, over all pairs of a cell that shows the query gene and a cell that shows the key gene, of the kernel between them,
+each cell scaled so that its own rows sum to 1; then the rows are normalised over the genes of the map.
+
 Shape suffixes: L layers, H heads, G genes, D head dimension.
 """
 
@@ -25,7 +29,7 @@ class GroupMaps:
     name
         Name of the group.
     q_sum_LHGD, k_sum_LHGD
-        Sums over cells, float32, shape (n_layers, n_heads, n_genes, d_head).
+        Sums over cells, float32, shape (n_layers, n_heads, n_genes, d_head); of features for a kernel.
     count_G
         Cells summed for each gene, int64.
     n_cells
@@ -95,7 +99,7 @@ class AttentionMaps:
     @property
     def kernel_path(self) -> str:
         """Which implementation of the map operations `backend="auto"` runs here, for provenance."""
-        return resolve_backend("auto")
+        return "torch" if self.spec.kind == "kernel" else resolve_backend("auto")
 
     def group(self, name: str) -> GroupMaps:
         """One group.
@@ -109,28 +113,6 @@ class AttentionMaps:
             msg = f"group {name!r} is unknown; there are {list(self.groups)}."
             raise KeyError(msg)
         return self.groups[name]
-
-    def only(self, rows: np.ndarray) -> "AttentionMaps":
-        """Maps of some of the genes, as the model saw them among all.
-
-        Parameters
-        ----------
-        rows
-            Gene numbers to keep.
-        """
-        index = torch.as_tensor(np.asarray(rows))
-        groups = {
-            name: GroupMaps(
-                name,
-                group.q_sum_LHGD.index_select(2, index),
-                group.k_sum_LHGD.index_select(2, index),
-                group.count_G[index],
-                group.n_cells,
-            )
-            for name, group in self.groups.items()
-        }
-        expression = {name: table.iloc[np.asarray(rows)] for name, table in self.expression.items()}
-        return AttentionMaps(self.genes.iloc[np.asarray(rows)], groups, self.spec, expression, self.provenance)
 
     def tiles(
         self,
@@ -151,12 +133,12 @@ class AttentionMaps:
         weights_LH
             Weight of each head; the mean over all by default.
         rows
-            Gene numbers the map is made of: the softmax runs over these only. All by default.
+            Gene numbers the map is made of: rows are normalised over these only. All by default.
         symmetrize, apc, backend
             See :class:`grnlab_kernels.MapOptions`.
         """
         q_HGD, k_HGD, weights_H = self._heads(group, weights_LH, rows)
-        options = MapOptions(self.spec.scale, symmetrize, apc)
+        options = MapOptions(self.spec.scale, symmetrize, apc, self.spec.kind)
         return map_panels(q_HGD, k_HGD, weights_H, options, backend=backend)
 
     def topk(
@@ -194,7 +176,7 @@ class AttentionMaps:
         inside = None
         if candidates is not None:
             inside = torch.from_numpy(np.flatnonzero(np.isin(rows, candidates)))
-        options = MapOptions(self.spec.scale, symmetrize, apc)
+        options = MapOptions(self.spec.scale, symmetrize, apc, self.spec.kind)
         partner, value = topk_edges(
             q_HGD, k_HGD, weights_H, n_edges, options, per=per, candidates=inside, backend=backend
         )
@@ -211,7 +193,7 @@ class AttentionMaps:
         apc: bool = False,
     ) -> np.ndarray:
         """Whole map of a group, float32, shape (genes, genes), row = query = target: for notebooks and small sets."""
-        options = MapOptions(self.spec.scale, symmetrize, apc)
+        options = MapOptions(self.spec.scale, symmetrize, apc, self.spec.kind)
         return combine_map(*self._heads(group, weights_LH, rows), options)[0].numpy()
 
     def _heads(self, group: str, weights_LH: Tensor | None, rows: np.ndarray | None) -> tuple[Tensor, Tensor, Tensor]:

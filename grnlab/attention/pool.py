@@ -16,6 +16,11 @@ from grnlab.backbones.base import AttentionSpec, Backbone
 from grnlab.data.tokens import CellTokens
 
 CONTEXTS = ("shared", "expressed")
+READOUT_OF_MAPS = {
+    "softmax": "softmax of mean queries and keys over the cells of a group",
+    "kernel": "kernel map (linear attention, no softmax) of mean features over the cells of a group",
+}
+"""Kind of attention → what a pooled map is, for provenance."""
 _TOKENS_PER_BATCH = 8_192  # activations stay near the last-level cache: 4 % less CPU time than twice as many
 
 
@@ -45,7 +50,7 @@ class QKSum:
         self._pad_BT: Tensor | None = None
 
     def of(self, genes_BT: Tensor | None, pad_BT: Tensor | None, n_cells: int) -> "QKSum":
-        """Say which genes the next batch holds: None when every cell has all G genes in order."""
+        """Say which genes the next batch holds, None when every cell has all G genes in order, and where none is."""
         self._genes_BT, self._pad_BT = genes_BT, pad_BT
         if genes_BT is None:
             self.count_G += n_cells
@@ -76,9 +81,10 @@ def pool_queries_keys(
     *,
     name: str = "all",
     context: str = "shared",
+    keep: np.ndarray | None = None,
     on_batch: Callable[[int], None] | None = None,
 ) -> GroupMaps:
-    """Meta-cell queries and keys of a group of cells.
+    """Meta-cell queries and keys of a group of cells; features, where the attention of the model is a kernel.
 
     Parameters
     ----------
@@ -96,6 +102,8 @@ def pool_queries_keys(
         ``"shared"``: every cell is shown all G genes, zeros included. ``"expressed"``: every cell is shown the genes
         it expresses, and a gene is averaged over the cells that express it. Which of these a model can read, its
         ``tokenize`` says.
+    keep
+        Columns of the genes that are pooled, increasing; the model is shown the others too. All by default.
     on_batch
         Called with the number of cells done after each batch.
 
@@ -111,15 +119,20 @@ def pool_queries_keys(
         msg = f"counts has shape {counts.shape}; expected ({len(totals)}, {len(tokens)}), as totals and tokens say."
         raise ValueError(msg)
     device = getattr(model, "device", torch.device("cpu"))
+    pooled_tokens = tokens if keep is None else tokens[keep]
     place = np.full(len(model.vocab), -1, dtype=np.int64)
-    place[tokens] = np.arange(len(tokens))
+    place[pooled_tokens] = np.arange(len(pooled_tokens))
     place_G = torch.from_numpy(place).to(device)
-    pooled = QKSum(model.attention, len(tokens), device=device)
+    pooled = QKSum(model.attention, len(pooled_tokens), device=device)
     with torch.inference_mode():
         for batch in _batches(model, counts, tokens, totals, context):
             on_device = batch.to(device)
-            genes_BT = None if context == "shared" else place_G[on_device.genes_BT]
-            model.record_qk(on_device, record=pooled.of(genes_BT, on_device.pad_BT, len(batch)))
+            genes_BT, out_BT = None, on_device.pad_BT
+            if context != "shared" or keep is not None:
+                genes_BT = place_G[on_device.genes_BT]
+            if genes_BT is not None and keep is not None:
+                out_BT = genes_BT < 0 if out_BT is None else out_BT | (genes_BT < 0)
+            model.record_qk(on_device, record=pooled.of(genes_BT, out_BT, len(batch)))
             if on_batch is not None:
                 on_batch(len(batch))
     spec = model.attention

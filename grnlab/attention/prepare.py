@@ -111,6 +111,7 @@ def prepare_cells(
     )
     provenance = {
         "model": model.name,
+        "attention_kind": model.attention.kind,
         "weights_sha256": getattr(model, "weights_hash", ""),
         "vocab_sha256": model.vocab.hash,
         "alignment": str(found.report),

@@ -193,13 +193,11 @@ def _check_model(model: Backbone, method: str) -> None:
         raise ValueError(msg)
     able = [name for name in READOUTS if not _lacks(model, name)]
     if method not in able:
-        lacks, does = _lacks(model, method), _NEEDS.get(method, ((), "has softmax attention"))[1]
+        lacks, does = _lacks(model, method), _NEEDS[method][1]
         msg = f"method={method!r} needs a model that {does}; {model.name!r} has no {lacks}. It can serve {able}."
         raise ValueError(msg)
 
 
 def _lacks(model: Backbone, method: str) -> str:
     """What the model has not got, in words; empty when it can serve the method."""
-    if method.startswith(("attention", "value_norm", "consensus")) and model.attention.kind != "softmax":
-        return "softmax attention"
     return " and ".join(name for name in _NEEDS.get(method, ((), ""))[0] if not hasattr(model, name))

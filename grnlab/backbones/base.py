@@ -42,18 +42,25 @@ class Encoded:
 
 @dataclass(frozen=True)
 class AttentionSpec:
-    """All that enters the true attention logits of a backbone, ``scale · q · k``.
+    """All that makes the true attention of a backbone of its recorded queries and keys.
 
     Attributes
     ----------
     n_layers, n_heads, d_head
-        Sizes; every layer has the same.
+        Sizes; every layer has the same. Of a kernel, `d_head` is the number of its features.
     scale
-        Factor of the logits.
+        Factor of the logits; 1 for a kernel.
     n_prefix
         Special tokens that stand before the genes in every layer.
     kind
-        ``"softmax"``.
+        ``"softmax"``: attention is the softmax of ``scale · q · k``. ``"kernel"`` (linear attention, as in Performers):
+        what is recorded are features, none negative, and attention is ``q · k`` itself, scaled so that a row over all
+        tokens sums to 1. Kernel maps are no softmax attention, and are not to be reported as such.
+
+    Raises
+    ------
+    ValueError
+        For another kind.
     """
 
     n_layers: int
@@ -62,6 +69,11 @@ class AttentionSpec:
     scale: float
     n_prefix: int
     kind: str = "softmax"
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("softmax", "kernel"):
+            msg = f"kind={self.kind!r} is unknown; choose 'softmax' or 'kernel'."
+            raise ValueError(msg)
 
 
 @runtime_checkable

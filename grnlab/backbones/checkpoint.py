@@ -90,7 +90,9 @@ def save_model(
     return Path(path)
 
 
-def load_model(name: str | Path = "grnlab-small", *, device: str = "cpu", allow_pickle: bool = False) -> Pretrained:
+def load_model(
+    name: str | Path = "grnlab-small", *, device: str = "cpu", allow_pickle: bool = False, part: str | None = None
+) -> Pretrained:
     """Load a backbone: a built-in model, a checkpoint of grnlab, or the files of a published model.
 
     Parameters
@@ -105,6 +107,10 @@ def load_model(name: str | Path = "grnlab-small", *, device: str = "cpu", allow_
     allow_pickle
         Read a publisher's file that holds other objects than tensors and plain values. They become empty stand-ins;
         keep the result with :func:`save_model`, and the pickle is not needed again.
+    part
+        Of a published model that is read in parts: ``"encoder"`` (the default) or ``"decoder"`` of scFoundation. The
+        decoder has kernel attention, see :class:`grnlab.backbones.AttentionSpec`. Kept with :func:`save_model`, it is a
+        model of its own, which the command line takes too.
 
     Returns
     -------
@@ -132,8 +138,11 @@ def load_model(name: str | Path = "grnlab-small", *, device: str = "cpu", allow_
 
     folder = _locate(name)
     if not (folder / "genes.tsv.gz").exists() and (layout := find_layout(folder)) is not None:
-        return load_published(folder, layout, allow_pickle=allow_pickle).to(device)
+        return load_published(folder, layout, allow_pickle=allow_pickle, part=part).to(device)
     _refuse_what_is_no_folder(name, folder)
+    if part is not None:
+        msg = f"part={part!r}: {name} is a checkpoint of grnlab, which is one model; leave part out."
+        raise ValueError(msg)
     try:
         config = dict(json.loads((folder / "config.json").read_text(encoding="utf-8")))
         weights = load_file(folder / "model.safetensors")

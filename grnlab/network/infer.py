@@ -17,6 +17,10 @@ from grnlab.network.networks import NetworkSet
 from grnlab.network.tables import check_known
 
 logger = logging.getLogger(__name__)
+_NORMALISATION = {
+    "softmax": "softmax over the network's genes; special tokens excluded before it",
+    "kernel": "shares of a kernel (no softmax) over the network's genes; special tokens excluded before it",
+}
 
 
 def infer_networks(
@@ -33,7 +37,7 @@ def infer_networks(
     """Build a network of each group from the strongest attention among its genes, or the scores of a read-out.
 
     An edge runs from the regulator (key gene) to the target (query gene): a target's row of attention is what it
-    listens to. The softmax runs over the genes of the network only; special tokens have no part in it. The weight of
+    listens to. Rows are normalised over the genes of the network only; special tokens have no part in it. The weight of
     an edge is the mean attention of the chosen heads times the number of genes, so 1 is what an indifferent gene
     would give to each.
 
@@ -61,7 +65,7 @@ def infer_networks(
         sign by it.
     min_fraction
         Genes expressed in a smaller share of the group's cells, or in fewer than five of them, are left out of its
-        network before the softmax: the mean over one or two cells is noise that can look like a hub.
+        network before rows are normalised: the mean over one or two cells is noise that can look like a hub.
 
     Returns
     -------
@@ -136,7 +140,7 @@ class Plan:
             "apc": apc,
             "min_fraction": min_fraction,
             "min_cells_per_gene": MIN_CELLS_PER_GENE,
-            "normalisation": "softmax over the network's genes; special tokens excluded before it",
+            "normalisation": _NORMALISATION[maps.spec.kind],
             "weight": "mean attention × number of genes",
             "kernel_path": maps.kernel_path,
             "versions": versions(),

@@ -168,3 +168,15 @@ def test_errors(tiny_model):
         pool_queries_keys(tiny_model, counts, TOKENS[:-1], totals)
     with pytest.raises(ValueError, match=r"expected \(10, 8\)"):
         pool_queries_keys(tiny_model, counts, TOKENS, totals[:-1])
+
+
+@pytest.mark.parametrize("context", ["shared", "expressed"])
+def test_genes_that_are_shown_and_not_kept(make_model, context):
+    model, keep = make_model(), np.array([1, 4, 6])
+    counts, totals = cells()
+    every = pool_queries_keys(model, counts, TOKENS, totals, context=context)
+    some = pool_queries_keys(model, counts, TOKENS, totals, context=context, keep=keep)
+    torch.testing.assert_close(some.q_sum_LHGD, every.q_sum_LHGD[:, :, keep], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(some.k_sum_LHGD, every.k_sum_LHGD[:, :, keep], rtol=1e-5, atol=1e-5)
+    assert torch.equal(some.count_G, every.count_G[keep])
+    assert some.n_cells == every.n_cells

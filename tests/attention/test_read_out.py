@@ -131,10 +131,8 @@ def test_levels_rise_from_zero(make_cells, seed, quantiles):
 class AttentionOnly:
     """A backbone whose queries and keys are all it gives."""
 
-    def __init__(self, model, kind="softmax"):
-        spec = model.attention
-        self.name, self.vocab = "attention only", model.vocab
-        self.attention = AttentionSpec(spec.n_layers, spec.n_heads, spec.d_head, spec.scale, spec.n_prefix, kind)
+    def __init__(self, model):
+        self.name, self.vocab, self.attention = "attention only", model.vocab, model.attention
         self.encode, self.record_qk, self.tokenize = model.encode, model.record_qk, model.tokenize
 
 
@@ -155,9 +153,9 @@ def test_a_model_that_cannot_serve_a_method_is_told_why(human_model, make_cells,
     assert "It can serve ['attention', 'attention_directed', 'attention_apc', 'attention_cells']" in str(error.value)
 
 
-def test_a_model_without_softmax_attention(human_model, make_cells):
-    with pytest.raises(ValueError, match="needs a model that has softmax attention"):
-        read_out(make_cells(), AttentionOnly(human_model, "kernel"), "attention")
+def test_attention_that_is_neither_softmax_nor_kernel():
+    with pytest.raises(ValueError, match="kind='cross' is unknown; choose 'softmax' or 'kernel'"):
+        AttentionSpec(1, 2, 4, 1.0, 0, "cross")
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -105,9 +107,20 @@ def features(of, truth, groups):
     return np.concatenate(x), np.concatenate(y)
 
 
-def test_ridge_is_that_of_scikit_learn():
+def kernel_maps(truth, *groups):
+    """Features as those of linear attention: not negative, and no softmax after them."""
+    of = maps(truth, *groups, strength=0.6)
+    made = {
+        name: GroupMaps(name, pooled.q_sum_LHGD.div(20).exp(), pooled.k_sum_LHGD.div(20).exp(), pooled.count_G, 10)
+        for name, pooled in of.groups.items()
+    }
+    return AttentionMaps(of.genes, made, dataclasses.replace(SPEC, kind="kernel"))
+
+
+@pytest.mark.parametrize("kind", ["softmax", "kernel"])
+def test_ridge_is_that_of_scikit_learn(kind):
     truth = gold()
-    of = maps(truth, "a", "b", strength=0.6)
+    of = kernel_maps(truth, "a", "b") if kind == "kernel" else maps(truth, "a", "b", strength=0.6)
     found = select_heads(of, truth, config=SelectionConfig(alpha=3.0, n_folds=2))
     x, y = features(of, truth, ["a", "b"])
     model = RidgeClassifier(alpha=3.0, class_weight="balanced", positive=True, fit_intercept=False, tol=1e-12)

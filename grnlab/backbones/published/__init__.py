@@ -17,12 +17,9 @@ from typing import Any
 from grnlab._provenance import file_hash
 from grnlab.backbones.published.base import PublishedModel
 from grnlab.backbones.published.geneformer import Geneformer, GeneformerConfig, is_geneformer, load_geneformer
-from grnlab.backbones.published.scfoundation import (
-    ScFoundation,
-    ScFoundationConfig,
-    is_scfoundation,
-    load_scfoundation,
-)
+from grnlab.backbones.published.scfoundation import ScFoundation, ScFoundationConfig
+from grnlab.backbones.published.scfoundation_decoder import ScFoundationDecoder, ScFoundationDecoderConfig
+from grnlab.backbones.published.scfoundation_files import PARTS, is_scfoundation, load_scfoundation
 from grnlab.backbones.published.scgpt import ScGpt, ScGptConfig, is_scgpt, load_scgpt
 from grnlab.backbones.published.scprint import (
     PublishedScPrint,
@@ -55,6 +52,8 @@ class Layout:
         Of the weights, in words.
     source
         Where the publisher has them.
+    parts
+        What of the model can be read on its own, the first by default; none where it is all one.
     """
 
     name: str
@@ -63,6 +62,7 @@ class Layout:
     load: Callable[..., tuple[PublishedModel, Path]]
     licence: str
     source: str
+    parts: tuple[str, ...] = ()
 
 
 LAYOUTS = (
@@ -89,6 +89,7 @@ LAYOUTS = (
         load_scfoundation,
         "non-commercial use only, revocable, by the model licence of the repository",
         "https://github.com/biomap-research/scFoundation",
+        tuple(PARTS),
     ),
     Layout(
         "scprint-published",
@@ -103,6 +104,7 @@ LAYOUTS = (
 register_architecture("scgpt", ScGpt, ScGptConfig)
 register_architecture("geneformer", Geneformer, GeneformerConfig)
 register_architecture("scfoundation", ScFoundation, ScFoundationConfig)
+register_architecture("scfoundation-decoder", ScFoundationDecoder, ScFoundationDecoderConfig)
 register_architecture("scprint-published", PublishedScPrint, PublishedScPrintConfig)
 
 
@@ -111,7 +113,9 @@ def find_layout(path: Path) -> Layout | None:
     return next((layout for layout in LAYOUTS if layout.recognise(path)), None)
 
 
-def load_published(path: Path, layout: Layout, *, allow_pickle: bool = False) -> PublishedModel:
+def load_published(
+    path: Path, layout: Layout, *, allow_pickle: bool = False, part: str | None = None
+) -> PublishedModel:
     """Read a publisher's files, and say in the log under which licence the weights are.
 
     Parameters
@@ -120,7 +124,7 @@ def load_published(path: Path, layout: Layout, *, allow_pickle: bool = False) ->
         Folder or file.
     layout
         From :func:`find_layout`.
-    allow_pickle
+    allow_pickle, part
         See :func:`grnlab.backbones.load_model`.
 
     Returns
@@ -130,9 +134,13 @@ def load_published(path: Path, layout: Layout, *, allow_pickle: bool = False) ->
     Raises
     ------
     ValueError
-        When a file is missing or damaged, or a weight is missing or unexpected.
+        When a file is missing or damaged, a weight is missing or unexpected, or the model has no such part.
     """
-    model, weights_file = layout.load(path, allow_pickle=allow_pickle)
+    if part is not None and part not in layout.parts:
+        known = f"choose one of {layout.parts}" if layout.parts else "it is read as one; leave part out"
+        msg = f"part={part!r} is no part of a model of {layout.name}: {known}."
+        raise ValueError(msg)
+    model, weights_file = layout.load(path, allow_pickle=allow_pickle, **({} if part is None else {"part": part}))
     model.weights_hash = file_hash(weights_file)
     model.provenance = {"source": layout.source, "weights_licence": layout.licence, "file": weights_file.name}
     show_licence(model)

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from grnlab.backbones.base import AttentionSpec, Encoded
 from grnlab.data.tokens import CellTokens
 from grnlab.genes import GeneVocab
-from grnlab.nn import Recorder, TransformerStack
+from grnlab.nn import PerformerStack, Recorder, TransformerStack
 from grnlab.nn.post_norm import PostNormStack
 
 
 class PublishedModel(nn.Module, ABC):
-    """A published transformer, reduced to what its attention needs: no decoder, no dropout.
+    """A published transformer, reduced to what its attention needs: nothing that predicts, no dropout.
 
     Where the publisher puts special tokens behind the genes, they stand before them here: attention does not know the
     order of tokens, only the position codes that were added to them, and those are kept.
@@ -34,7 +34,7 @@ class PublishedModel(nn.Module, ABC):
         What results call the model.
     """
 
-    stack: PostNormStack | TransformerStack
+    stack: PostNormStack | TransformerStack | PerformerStack
     whole_cells = False
     """What a gene says depends on all others of the cell: show every gene, whichever are asked about."""
 

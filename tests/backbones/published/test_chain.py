@@ -17,18 +17,31 @@ from grnlab.compare_models import compare_models
 from grnlab.evaluate import GoldStandard
 from grnlab.heads import SelectionConfig
 
-NAMES = ["geneformer_v1", "geneformer_v2", "scgpt", "scprint_v1", "scprint_v15", "scfoundation"]
+NAMES = ["geneformer_v1", "geneformer_v2", "scgpt", "scprint_v1", "scprint_v15", "scfoundation", "scfoundation_decoder"]
 TOP_K = 3
 
 
 @pytest.fixture(params=NAMES)
-def path(request, publishers_files):
-    return publishers_files[request.param]
+def name(request):
+    return request.param
 
 
 @pytest.fixture
-def model(path):
-    return gl.load_model(path)
+def path(name, publishers_files):
+    return publishers_files[name.removesuffix("_decoder")]
+
+
+@pytest.fixture
+def model(name, path):
+    return gl.load_model(path, part="decoder" if name.endswith("_decoder") else None)
+
+
+def attention_of(spec, products):
+    """Attention among the tokens there are, from the products of queries and keys."""
+    if spec.kind == "kernel":
+        return products / products.sum(-1, keepdims=True)
+    exponential = np.exp(spec.scale * (products - products.max(-1, keepdims=True)))
+    return exponential / exponential.sum(-1, keepdims=True)
 
 
 def known_to(model, adata):
@@ -54,9 +67,9 @@ def by_hand(model, cells, genes):
             model.encode(batch, record=record)
         seen[places] += 1
     q, k = sums / seen.clip(1)[:, None]
-    logits = spec.scale * np.einsum("lhid,lhjd->lhij", q, k)
-    exponential = np.exp(logits - logits.max(-1, keepdims=True))
-    return (exponential / exponential.sum(-1, keepdims=True)).mean((0, 1)), seen
+    with np.errstate(invalid="ignore"):  # genes never seen have no features
+        found = attention_of(spec, np.einsum("lhid,lhjd->lhij", q, k)).mean((0, 1))
+    return np.nan_to_num(found), seen
 
 
 def test_networks_equal_an_extraction_by_hand(model, real_cells):
@@ -220,8 +233,9 @@ def test_value_norm_is_its_formula(model, real_cells):
     with torch.no_grad():
         model.encode(batch, record=lambda layer, q, k, v, out: layers.append((q[0], k[0], v[0])))
     for (q, k, v), block in zip(layers, model.stack.layers, strict=True):
-        alpha = (spec.scale * torch.einsum("ihd,jhd->hij", q, k)).softmax(-1)
-        columns = block.attention.out.weight.unflatten(1, (spec.n_heads, spec.d_head))
+        products = torch.einsum("ihd,jhd->hij", q, k)
+        alpha = products if spec.kind == "kernel" else (spec.scale * products).softmax(-1)
+        columns = block.attention.out.weight.unflatten(1, (spec.n_heads, -1))
         moved = torch.einsum("jhd,mhd->hjm", v, columns).norm(dim=-1)
         total = total + (alpha * moved[:, None]).mean(0) / len(layers)
     total = total[spec.n_prefix :, spec.n_prefix :].detach().numpy()
@@ -251,7 +265,8 @@ def by_hand_maps(model, cell, genes):
     spec, places = model.attention, [tokens.tolist().index(token) for token in batch.genes_BT[0].tolist()]
     q, k = (torch.stack(parts)[:, spec.n_prefix :].double() for parts in zip(*layers, strict=True))
     dense, shown = np.zeros((len(genes), len(genes))), np.zeros(len(genes))
-    dense[np.ix_(places, places)] = (spec.scale * torch.einsum("lihd,ljhd->lhij", q, k)).softmax(-1).mean((0, 1))
+    products = torch.einsum("lihd,ljhd->lhij", q, k).numpy()
+    dense[np.ix_(places, places)] = attention_of(spec, products).mean((0, 1))
     shown[places] = 1
     return dense, shown
 
@@ -271,8 +286,9 @@ def test_the_command_line_takes_the_publishers_files(publishers_files, real_cell
 def test_models_side_by_side(publishers_files, real_cells):
     names = ["geneformer_v2", "scgpt", "scprint_v1", "scfoundation"]
     models = {name: gl.load_model(publishers_files[name]) for name in names}
+    models["scfoundation_decoder"] = gl.load_model(publishers_files["scfoundation"], part="decoder")
     found = compare_models(real_cells, models, groupby="cell_type", genes="all", top_k=TOP_K, regulators="all")
-    assert len(found.pairs) == 2 * 6
+    assert len(found.pairs) == 2 * 10
     assert found.pairs["rank_correlation"].between(-1, 1).all()
     known = set.intersection(*(set(known_to(model, real_cells)) for model in models.values()))
     for networks in (*found.networks.values(), found.consensus):

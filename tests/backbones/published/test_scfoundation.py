@@ -38,7 +38,7 @@ def test_tokens_hidden_states_and_attention_equal_the_recipe(
     folder, genes, real_cells, shown, recorded, softmax_map, scfoundation_reference, tmp_path
 ):
     model = gl.load_model(folder)
-    reference = scfoundation_reference(genes, tmp_path / "again")
+    reference = scfoundation_reference(genes, tmp_path / "again")["cell"]
     values, places, pad = publishers_input(real_cells[:5], genes)
     assert pad.any()
     expected = reference(values, places, pad)
