@@ -81,7 +81,8 @@ class Backbone(Protocol):
     """A pretrained transformer whose attention can be read.
 
     The invariant every backbone passes in tests: attention rebuilt from the recorded queries and keys, times the
-    recorded values, equals the module's own output before projection (≤ 1e-5 in float32).
+    recorded values, equals the module's own output before projection (≤ 1e-5 in float32). A model that shows itself
+    tokens beyond those it is given, as genes that the data lacks, passes it once it is given them all.
 
     A backbone with the attribute ``whole_cells`` True is shown every gene it knows, whichever a map is asked of.
     """

@@ -26,10 +26,11 @@ def model_card(model: Any, provenance: Mapping[str, Any]) -> str:
         How it was made, as :func:`grnlab.training.pretrain` tells it; what is not in it is left out.
     """
     made, sizes = provenance, model.attention
+    head = f"{sizes.d_head} features (kernel attention)" if sizes.kind == "kernel" else str(sizes.d_head)
     n_parameters = sum(weight.numel() for weight in model.parameters())
     lines = [
         f"- **Architecture**: {type(model).__name__}, {sizes.n_layers} layers, {sizes.n_heads} heads of "
-        f"{sizes.d_head}, {len(model.vocab):,} genes, {n_parameters / 1e6:.2f} M parameters."
+        f"{head}, {len(model.vocab):,} genes, {n_parameters / 1e6:.2f} M parameters."
     ]
     if licence := made.get("weights_licence"):
         lines.append(f"- **Weights**: converted from {made['source']}; licence of the weights: {licence}.")

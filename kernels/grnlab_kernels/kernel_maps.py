@@ -57,14 +57,16 @@ def check_features(q_HND: Tensor, k_HND: Tensor) -> None:
 
 def row_lse(q_HND: Tensor, k_HND: Tensor) -> Tensor:
     """``L[h, i] = log Σ_j q_hi · k_hj``, float32; -inf for a gene without features."""
-    total_HD = k_HND.sum(1, dtype=torch.float64)
-    return torch.einsum("hnd,hd->hn", q_HND.double(), total_HD).log().float()
+    sums = [q_ND.double() @ k_ND.sum(0, dtype=torch.float64) for q_ND, k_ND in zip(q_HND, k_HND, strict=True)]
+    return torch.stack(sums).log().float()
 
 
 def received(q_HND: Tensor, k_HND: Tensor, share_H: Tensor, lse_HN: Tensor) -> Tensor:
     """Column sums of the map, float64, without the map."""
-    given_HD = torch.einsum("hnd,hn->hd", q_HND.double(), _factors(share_H, lse_HN))
-    return torch.einsum("hnd,hd->n", k_HND.double(), given_HD)
+    sum_N = q_HND.new_zeros(q_HND.shape[1], dtype=torch.float64)
+    for q_ND, k_ND, factor_N in zip(q_HND, k_HND, _factors(share_H, lse_HN), strict=True):
+        sum_N += k_ND.double() @ (factor_N @ q_ND.double())
+    return sum_N
 
 
 def given(share_H: Tensor, lse_HN: Tensor) -> Tensor:
@@ -85,13 +87,12 @@ def combine_map(
 ) -> tuple[Tensor, Tensor]:
     """Rows of the map (forward), of its transpose (backward) or of their mean, float32, and column sums, float64."""
     factor_HN = _factors(share_H, lse_HN).float() * (0.5 if forward and backward else 1.0)
-    panel_RN = q_HND.new_zeros(end - start, q_HND.shape[1], dtype=torch.float32)
+    panel_RN, rows = q_HND.new_zeros(end - start, q_HND.shape[1], dtype=torch.float32), slice(start, end)
     for q_ND, k_ND, factor_N in zip(q_HND, k_HND, factor_HN, strict=True):
-        scaled_ND, plain_ND = q_ND.float() * factor_N.unsqueeze(1), k_ND.float()
         if forward:
-            panel_RN.addmm_(scaled_ND[start:end], plain_ND.T)
+            panel_RN.addmm_(q_ND[rows].float() * factor_N[rows, None], k_ND.float().T)
         if backward:
-            panel_RN.addmm_(plain_ND[start:end], scaled_ND.T)
+            panel_RN.addcmul_(k_ND[rows].float() @ q_ND.float().T, factor_N)
     return panel_RN, column_sum(panel_RN)
 
 

@@ -102,9 +102,9 @@ class MapSource:
         return self.lse_HN
 
     def _correction(self, received_N: Tensor | None = None) -> tuple[Tensor, Tensor] | None:
-        """Row and column factors whose outer product is the correction. Rows of the map sum to 1, so N is the total.
+        """Row and column factors whose outer product is the correction.
 
-        But for genes without features of a kernel map, whose rows are 0.
+        Rows of the map sum to 1, so N is the total; but in a kernel map those of genes without features are 0.
         """
         if not self.apc:
             return None

@@ -84,7 +84,7 @@ LAYOUTS = (
     ),
     Layout(
         "scfoundation",
-        "folder with models.ckpt and OS_scRNA_gene_index.19264.tsv",
+        "folder with models.ckpt and OS_scRNA_gene_index.19264.tsv (part='decoder' for the decoder)",
         is_scfoundation,
         load_scfoundation,
         "non-commercial use only, revocable, by the model licence of the repository",

@@ -104,7 +104,7 @@ def test_maps_are_those_of_mean_features_and_shards_add_up(model, real_cells, co
         torch.testing.assert_close(getattr(first + second, name), getattr(whole, name), rtol=1e-4, atol=1e-6)
 
 
-def test_it_is_never_called_softmax(model, real_cells):
+def test_it_is_never_called_softmax(model, real_cells, tmp_path):
     maps = gl.tl.attention(real_cells, model, groupby="cell_type", genes="all")
     assert maps.provenance["attention_kind"] == maps.spec.kind == "kernel"
     assert maps.kernel_path == "torch"
@@ -114,6 +114,8 @@ def test_it_is_never_called_softmax(model, real_cells):
         assert text.count("softmax") == text.count("no softmax") > 0
     scores = gl.tl.read_out(real_cells, model, genes=20, regulators="all")
     assert scores.provenance["attention_kind"] == "kernel"
+    folder = save_model(model, tmp_path / "kept")
+    assert "2 layers, 2 heads of 11 features (kernel attention)" in (folder / "README.md").read_text()
 
 
 def test_parts_are_chosen_by_name(written, tmp_path):
