@@ -148,9 +148,9 @@ def pool_queries_keys(
 def _batches(
     model: Backbone, counts: sp.csr_matrix, tokens: np.ndarray, totals: np.ndarray, context: str
 ) -> Iterator[CellTokens]:
-    lengths = np.diff(counts.indptr)
+    lengths, least = np.diff(counts.indptr), getattr(model, "tokens_per_cell", 1)
     if context == "shared":
-        size = max(1, _TOKENS_PER_BATCH // max(len(tokens), 1))
+        size = max(1, _TOKENS_PER_BATCH // max(len(tokens), least))
         for start in range(0, counts.shape[0], size):
             rows = slice(start, start + size)
             yield model.tokenize(counts[rows], tokens, totals[rows], context=context)
@@ -159,7 +159,7 @@ def _batches(
     order = order[lengths[order] > 0]
     start = 0
     while start < len(order):
-        size = max(1, _TOKENS_PER_BATCH // int(lengths[order[start]]))
+        size = max(1, _TOKENS_PER_BATCH // max(int(lengths[order[start]]), least))
         rows = order[start : start + size]
         yield model.tokenize(counts[rows], tokens, totals[rows], context=context)
         start += size

@@ -84,7 +84,8 @@ class Backbone(Protocol):
     recorded values, equals the module's own output before projection (≤ 1e-5 in float32). A model that shows itself
     tokens beyond those it is given, as genes that the data lacks, passes it once it is given them all.
 
-    A backbone with the attribute ``whole_cells`` True is shown every gene it knows, whichever a map is asked of.
+    A backbone with the attribute ``whole_cells`` True is shown every gene it knows, whichever a map is asked of; one
+    with ``tokens_per_cell`` makes at least so many tokens of a cell, which bounds the cells of a batch.
     """
 
     name: str

@@ -83,6 +83,11 @@ class ScFoundationDecoder(ScFoundation):
         self.final_norm = nn.Sequential(nn.LayerNorm(config.d_decoder), nn.LayerNorm(config.d_decoder))
 
     @property
+    def tokens_per_cell(self) -> int:
+        """Every gene of the list, and the special tokens."""
+        return self.n_prefix + len(self.vocab)
+
+    @property
     def attention(self) -> AttentionSpec:
         """Sizes of the features of the kernel."""
         sizes = self.config

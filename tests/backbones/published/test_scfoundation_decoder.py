@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import grnlab as gl
+from grnlab.attention import pool_queries_keys
 from grnlab.backbones import save_model
 
 
@@ -146,3 +147,13 @@ def test_every_key_must_be_there(written, tmp_path, name):
     torch.save(content, tmp_path / "models.ckpt")
     with pytest.raises(ValueError, match="no checkpoint of scFoundation with a FAVOR\\+ decoder"):
         gl.load_model(tmp_path, part="decoder")
+
+
+@pytest.mark.parametrize("context", ["expressed", "shared"])
+def test_batches_are_bounded_by_every_gene_of_the_list(model, real_cells, shown, monkeypatch, context):
+    """A cell that expresses three genes costs as much as any other."""
+    counts, tokens, totals = shown(model, real_cells)
+    few, sizes = counts[:, :3].tocsr(), []
+    monkeypatch.setattr("grnlab.attention.pool._TOKENS_PER_BATCH", 3 * model.tokens_per_cell)
+    pool_queries_keys(model, few, tokens[:3], totals, context=context, on_batch=sizes.append)
+    assert max(sizes) == 3
