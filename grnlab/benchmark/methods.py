@@ -9,7 +9,7 @@ import pandas as pd
 
 from grnlab.attention import READOUTS, PairScores
 from grnlab.attention.read_out import SIGNED
-from grnlab.benchmark.task import Task
+from grnlab.benchmark.task import NotApplicableError, Task
 from grnlab.benchmark.translate import FEATURES, fit_for, translate
 from grnlab.evaluate import BASELINES, SLOW_BASELINES, degree_only, pidc, target_popularity
 from grnlab.evaluate.baselines import Baseline
@@ -75,6 +75,9 @@ def _cosine(task: Task) -> np.ndarray:
     import torch
 
     model = task.model()
+    if not hasattr(model, "gene_embedding"):
+        msg = f"{model.name} has no embedding per gene"
+        raise NotApplicableError(msg)
     token = [model.vocab.token(gene) for gene in task.genes]
     vector = torch.nn.functional.normalize(model.gene_embedding.weight.detach()[token], dim=-1)
     return _pairs(task, (vector @ vector.T).numpy())

@@ -133,11 +133,11 @@ def untrained_like(model: Any, seed: int) -> Any:
     """Model of the same shape with random weights."""
     import torch
 
-    from grnlab.backbones import ScPrint
+    from grnlab.backbones.registry import build_model
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return ScPrint(model.vocab, model.config, name="untrained").eval()
+        return build_model(model.vocab, model.config, name="untrained").eval()
 
 
 def without_edges(gold: GoldStandard, other: GoldStandard) -> GoldStandard:

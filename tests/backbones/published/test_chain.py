@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 import grnlab as gl
 from grnlab.backbones import Backbone, save_model
 from grnlab.backbones.published import LAYOUTS
+from grnlab.benchmark import METHODS, BenchmarkConfig, outside, run_benchmark
 from grnlab.cli import main
 from grnlab.compare_models import compare_models
 from grnlab.evaluate import GoldStandard
@@ -135,6 +136,22 @@ def test_the_whole_chain(model, path, real_cells, tmp_path):
         np.testing.assert_array_equal(again.dense(name), maps.dense(name))
     assert kept.provenance == model.provenance
     assert load_file(tmp_path / "kept" / "model.safetensors")
+
+
+def test_the_benchmark_judges_them(model, real_cells, tmp_path):
+    known = known_to(model, real_cells)
+    pairs = [(known[i], known[j]) for i in range(5) for j in range(5, 15) if (i + j) % 3]
+    pd.DataFrame(pairs, columns=["source", "target"]).to_csv(tmp_path / "drawn.csv", index=False)
+    real_cells.write_h5ad(tmp_path / "cells.h5ad")
+    dataset, golds = outside(tmp_path / "cells.h5ad", [tmp_path / "drawn.csv"])
+    methods = tuple(METHODS[name] for name in ("attention", "untrained", "embedding_cosine", "pearson"))
+    config = BenchmarkConfig((dataset,), golds, methods, n_genes=40, min_cells=5)
+    table = run_benchmark(tmp_path / "out", model, config).set_index("method")
+    scored = table[table["error"] == ""]
+    assert {"attention", "untrained", "pearson"} <= set(scored.index)
+    assert scored["auprc_ratio"].gt(0).all()
+    assert scored.loc["attention", "auprc"] != scored.loc["untrained", "auprc"]
+    assert hasattr(model, "gene_embedding") or "no embedding per gene" in table.loc["embedding_cosine", "error"]
 
 
 def test_names_are_found_as_symbols_and_as_ids(model, real_cells):
