@@ -1,4 +1,5 @@
 import dataclasses
+import signal
 
 import anndata as ad
 import numpy as np
@@ -14,6 +15,9 @@ from grnlab.genes import GeneVocab
 
 settings.register_profile("grnlab", deadline=None, derandomize=True)  # no time limit on a busy machine, no luck
 settings.load_profile("grnlab")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a background job of a shell; some tests interrupt
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 CLASSES = {"cell_type": ("B", "T", "NK"), "sex": ("f", "m")}
 
