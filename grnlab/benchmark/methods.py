@@ -6,6 +6,7 @@ from functools import partial
 
 import numpy as np
 import pandas as pd
+from scipy.stats import rankdata
 
 from grnlab.attention import READOUTS, PairScores
 from grnlab.attention.read_out import SIGNED
@@ -85,6 +86,13 @@ def _cosine(task: Task) -> np.ndarray:
 
 def _selected_heads(task: Task) -> np.ndarray:
     return _pairs(task, task.dense(heads=task.learned().weights_LH, symmetrize=True))
+
+
+def _selected_consensus(task: Task) -> np.ndarray:
+    """Mean rank of the selected heads and the centred cosine; pairs that one leaves out come last there."""
+    members = _selected_heads(task), _read_out("cosine_centred", max_cells=None)(task)
+    ranks = [rankdata(np.nan_to_num(scores, nan=-np.inf)) for scores in members]
+    return np.mean(ranks, axis=0).reshape(members[0].shape)
 
 
 def _translator(name: str) -> Score:
@@ -171,6 +179,8 @@ def _methods() -> Iterator[Method]:
         per_gold=True,
         prepare=Task.learned,
     )
+    yield Method("selected_consensus", "supervised", "mean rank of selected_heads and cosine_centred",
+                 _selected_consensus, per_gold=True, prepare=Task.learned)  # fmt: skip
     for name, of in FEATURES.items():
         about = f"logistic regression of {', '.join(of)} and expression, fitted as selected_heads is"
         yield Method(name, "supervised", about, _translator(name), per_gold=True, symmetric=False,

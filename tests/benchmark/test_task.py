@@ -96,3 +96,19 @@ def test_what_is_learned_is_kept_for_each_judge_and_each_way_of_learning(data_fo
     assert [len(gold.edges) for gold in calls] == [len(edges) - 20, len(edges) - 30]
     assert fit("one", one) is not fit("one", one, learn)
     assert fit("one", one) is fit("one", one)
+
+
+def test_consensus_of_selected_heads_and_cosine(task, human_model, monkeypatch):
+    from scipy.stats import rankdata
+
+    from grnlab.benchmark import METHODS
+
+    heads = gl.HeadSet.layer(human_model.attention, -1)
+    monkeypatch.setattr(Task, "learned", lambda self: heads)
+    selected, cosine, both = (
+        METHODS[name].score(task) for name in ("selected_heads", "cosine_centred", "selected_consensus")
+    )
+    last = np.where(np.isnan(cosine), -np.inf, cosine)
+    expected = (rankdata(np.where(np.isnan(selected), -np.inf, selected)) + rankdata(last)) / 2
+    np.testing.assert_allclose(both.ravel(), expected)
+    assert len(np.unique(both)) > 10
