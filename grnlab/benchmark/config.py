@@ -118,8 +118,11 @@ def outside(cells: Path, gold_files: Iterable[Path], *, groupby: str | None = No
     Raises
     ------
     ValueError
-        When no edge table is given, or two have one name.
+        When no edge table is given, two have one name, or one holds no edges.
+    FileNotFoundError
+        When a file is missing.
     """
+    from grnlab._provenance import file_hash
     from grnlab.benchmark.datasets import read_counts
     from grnlab.evaluate import read_gold
 
@@ -127,16 +130,20 @@ def outside(cells: Path, gold_files: Iterable[Path], *, groupby: str | None = No
     if not paths:
         msg = "--h5ad needs --gold: an edge table (csv, tsv, parquet, gmt or json) to judge by."
         raise ValueError(msg)
+    names = [path.name.split(".")[0] for path in paths]
+    if twice := [name for number, name in enumerate(names) if name in names[:number]]:
+        msg = f"two --gold files are called {twice[0]!r}; rename one."
+        raise ValueError(msg)
+    if not cells.is_file():
+        msg = f"there is no file {cells} (--h5ad)."
+        raise FileNotFoundError(msg)
     golds = {}
-    for path in paths:
-        name = path.name.split(".")[0]
-        if name in golds:
-            msg = f"two --gold files are called {name!r}; rename one."
-            raise ValueError(msg)
-        file = path.absolute()
-        golds[name] = Gold(name, lambda _, file=file: read_gold(file))  # type: ignore[misc]
+    for name, path in zip(names, paths, strict=True):
+        gold = read_gold(path, name=name)  # now: a malformed table is told before anything is written
+        golds[name] = Gold(name, lambda _, gold=gold: gold)  # type: ignore[misc]
     read = read_counts(str(cells.absolute()))  # an absolute path wins over the data folder it is joined to
-    return Dataset(cells.name.split(".")[0], read, tuple(golds), groupby), golds
+    digest = " ".join(file_hash(path)[:16] for path in (cells, *paths))
+    return Dataset(cells.name.split(".")[0], read, tuple(golds), groupby, digest=digest), golds
 
 
 def _known(names: list[str], known: Mapping[str, object], option: str) -> list[str]:

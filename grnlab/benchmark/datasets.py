@@ -35,6 +35,8 @@ class Dataset:
         Groups are types of blood cells, whose markers should be hubs.
     adapted
         The genes are unknown to any pretrained model: one is trained on these very cells, without the gold standard.
+    digest
+        Of a case from outside: what its files hold, so that a run is not gone on with after they changed.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Dataset:
     groups: tuple[str, ...] = ()
     blood: bool = False
     adapted: bool = False
+    digest: str = ""
 
 
 def read_counts(path: str, *, condition: str | None = None) -> Callable[[Path], ad.AnnData]:

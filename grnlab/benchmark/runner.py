@@ -95,7 +95,7 @@ class _Run:
         index = self.out / _PARTS / f"{_safe(dataset.name)}.{scope}.json"
         wanted = [method.name for method in self.config.methods]
         if index.is_file():
-            groups = json.loads(index.read_text(encoding="utf-8"))
+            groups = _read(index)
             kept = {(g, m): self._kept(dataset, scope, g, m) for g in groups for m in wanted}
             if all(part is not None for part in kept.values()):
                 yield from (part for part in kept.values() if part is not None)
@@ -116,7 +116,7 @@ class _Run:
         if not dataset.blood or not methods or not markers.is_file():
             return []
         path = self.out / _PARTS / f"{_safe(dataset.name)}.hubs.json"
-        rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+        rows: list[dict[str, Any]] = _read(path) if path.is_file() else []
         known = {row["method"] for row in rows}
         if missing := [one for one in methods if one.name not in known]:
             factors = set(self.model.vocab.symbols[self.model.vocab.is_tf])
@@ -138,7 +138,7 @@ class _Run:
         path = self._path(dataset.name, scope, group, method)
         if not path.is_file():
             return None
-        rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+        rows: list[dict[str, Any]] = _read(path)
         return None if any(row["error"] and not row["error"].startswith(_NOT) for row in rows) else rows
 
     def _part(self, task: Task, judged: Judged, method: Method, scope: str) -> list[dict[str, Any]]:
@@ -227,13 +227,16 @@ def _settle(out: Path, model: Any, config: BenchmarkConfig) -> None:
         "min_cells": config.min_cells,
         "adapt_steps": config.adapt_steps,
         "seed": config.seed,
-        "datasets": {one.name: [list(one.golds), list(one.groups), one.pooled] for one in config.datasets},
+        "datasets": {one.name: _judged_alike(one) for one in config.datasets},
     }
     path = out / _SETTINGS
-    if path.is_file():
-        earlier = json.loads(path.read_text(encoding="utf-8"))
+    if path.is_file() and (out / _PARTS).is_dir():  # without a part, nothing holds to the settings
+        earlier = _read(path)
+        if not isinstance(earlier, dict) or not isinstance(earlier.get("datasets"), dict):
+            msg = f"{path} is not the settings of a benchmark; restore it, or choose another --out."
+            raise ValueError(msg)
         for name, value in settings.items():
-            known = earlier.get(name)
+            known: Any = earlier.get(name)
             if name == "datasets":  # others may be added, the same ones must be judged alike
                 differs = any(known.get(one, what) != what for one, what in value.items())
             else:
@@ -242,10 +245,24 @@ def _settle(out: Path, model: Any, config: BenchmarkConfig) -> None:
                 msg = f"--out {out} holds a run with {name}={known!r}, now it is {value!r}; choose another folder."
                 raise ValueError(msg)
         settings["datasets"] = {**earlier["datasets"], **settings["datasets"]}
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+    elif out.exists() and not path.is_file() and (not out.is_dir() or any(out.iterdir())):
         msg = f"--out {out} exists and is not the folder of an earlier benchmark; choose another."
         raise ValueError(msg)
     _write(path, settings | {"grnlab": __version__})
+
+
+def _judged_alike(dataset: Dataset) -> list[Any]:
+    """What must stay the same for the parts of a data set to be used again."""
+    own = [dataset.groupby, dataset.digest] if dataset.digest else []
+    return [list(dataset.golds), list(dataset.groups), dataset.pooled, *own]
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        msg = f"{path} is damaged ({error}); remove it and it is computed again, or choose another --out."
+        raise ValueError(msg) from error
 
 
 def _write(path: Path, content: Any) -> None:

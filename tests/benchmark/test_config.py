@@ -59,3 +59,11 @@ def test_outside_needs_a_gold_standard_and_distinct_names(tmp_path):
         outside(tmp_path / "cells.h5ad", [])
     with pytest.raises(ValueError, match="'edges'"):
         outside(tmp_path / "cells.h5ad", [tmp_path / "edges.tsv", tmp_path / "other" / "edges.csv"])
+
+
+def test_a_malformed_case_from_outside_is_told_at_once(own_case, tmp_path):
+    (tmp_path / "bad.csv").write_text("x,y,z,w\n1,2,3,4\n")
+    with pytest.raises(ValueError, match=r"bad\.csv cannot be read as a gold standard"):
+        outside(tmp_path / "cells.h5ad", [tmp_path / "bad.csv"])
+    with pytest.raises(FileNotFoundError, match="--h5ad"):
+        outside(tmp_path / "none.h5ad", [tmp_path / "edges.tsv"])

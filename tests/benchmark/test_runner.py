@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import average_precision_score
 
-from grnlab.benchmark import DATASETS, FAST, METHODS, BenchmarkConfig, Gold, choose, run_benchmark, summarise
+from grnlab.benchmark import DATASETS, FAST, METHODS, BenchmarkConfig, Gold, choose, outside, run_benchmark, summarise
 from grnlab.evaluate import candidate_universe
 
 FILES = {"cases.csv", "summary.csv", "report.md", "summary.png", "cases.png", "settings.json", "parts"}
@@ -137,6 +137,32 @@ def test_another_setting_needs_another_folder(run, change):
     (name,) = change
     with pytest.raises(ValueError, match=f"{name}="):
         run(**change)
+
+
+def test_other_cells_edges_or_groups_are_no_continuation(run, config, edges, tmp_path):
+    run()
+    files = [tmp_path / "edges.tsv"]
+    grouped = outside(tmp_path / "cells.h5ad", files)[0]
+    edges.iloc[:-3].to_csv(files[0], sep="\t", index=False)
+    edited = outside(tmp_path / "cells.h5ad", files, groupby="cell_type")[0]
+    for other in (grouped, edited):
+        with pytest.raises(ValueError, match="datasets="):
+            run(datasets=(other,))
+
+
+def test_settings_without_a_part_hold_nobody(run, config, tmp_path):
+    with pytest.raises(ValueError, match="'nope' is not a column"):
+        run(datasets=(dataclasses.replace(config.datasets[0], groupby="nope"),))
+    assert len(run()) > 0
+
+
+@pytest.mark.parametrize(("name", "content"), [("settings.json", "{"), ("settings.json", "[]"), ("parts/*.json", "{")])
+def test_damaged_files_of_a_run_are_named(run, tmp_path, name, content):
+    run()
+    path = sorted((tmp_path / "out").glob(name))[0]
+    path.write_text(content)
+    with pytest.raises(ValueError, match=path.name.replace("%", ".")):
+        run()
 
 
 def test_a_folder_of_other_things_is_left_alone(run, tmp_path):
