@@ -1,7 +1,9 @@
 """Gold standards from files and from online resources."""
 
+import csv
 import gzip
 import json
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -56,26 +58,13 @@ def read_gold(
     if not path.is_file():
         msg = f"there is no file {path}."
         raise FileNotFoundError(msg)
-    suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() != ".gz"]
-    kind = suffixes[-1] if suffixes else ""
-    name = name or path.name.split(".")[0]
-    options: dict[str, Any] = {"source": source, "target": target, "sign": sign, "keep": keep}
-    if kind in {".gmt", ".json"}:
-        if given := [key for key, value in options.items() if value is not None]:
-            msg = f"{given[0]} is for tables; {path.name} holds sets of targets."
-            raise ValueError(msg)
-        sets = _gmt(path) if kind == ".gmt" else _json(path)
-        pairs = [(regulator, target) for regulator, targets in sets for target in targets]
-        return GoldStandard.from_frame(pd.DataFrame(pairs, columns=["source", "target"]), name=name)
-    if kind == ".parquet":
-        require("pyarrow", install="pyarrow", purpose="to read parquet files")
-        frame = pd.read_parquet(path)
-    elif kind in {".csv", ".tsv", ".txt"}:
-        frame = _table(path, named=bool(source or target))
-    else:
-        msg = f"{path.name} has an unknown suffix; expected csv, tsv, txt, parquet, gmt or json, or those with .gz."
-        raise ValueError(msg)
-    return GoldStandard.from_frame(frame, name=name, **options)
+    try:
+        frame, options = _frame(path, {"source": source, "target": target, "sign": sign, "keep": keep})
+        return GoldStandard.from_frame(frame, name=name or path.name.split(".")[0], **options)
+    except (ValueError, csv.Error, gzip.BadGzipFile, EOFError, zlib.error, RecursionError) as error:
+        msg = str(error)
+        msg = msg if path.name in msg else f"{path} cannot be read as a gold standard: {msg}"
+        raise ValueError(msg) from error
 
 
 def fetch_gold(resource: str, *, organism: str = "human", keep: Mapping[str, Any] | None = None) -> GoldStandard:
@@ -104,11 +93,34 @@ def fetch_gold(resource: str, *, organism: str = "human", keep: Mapping[str, Any
     return GoldStandard.from_frame(frame, name=resource, sign=sign, keep=keep)
 
 
+def _frame(path: Path, options: dict[str, Any]) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Edges of a file, and the options that are left for a table."""
+    suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() != ".gz"]
+    kind = suffixes[-1] if suffixes else ""
+    if kind in {".gmt", ".json"}:
+        if given := [key for key, value in options.items() if value is not None]:
+            msg = f"{given[0]} is for tables; {path.name} holds sets of targets."
+            raise ValueError(msg)
+        sets = _gmt(path) if kind == ".gmt" else _json(path)
+        pairs = [(regulator, target) for regulator, targets in sets for target in targets]
+        return pd.DataFrame(pairs, columns=["source", "target"]), {}
+    if kind == ".parquet":
+        require("pyarrow", install="pyarrow", purpose="to read parquet files")
+        return pd.read_parquet(path), options
+    if kind not in {".csv", ".tsv", ".txt"}:
+        msg = f"{path.name} has an unknown suffix; expected csv, tsv, txt, parquet, gmt or json, or those with .gz."
+        raise ValueError(msg)
+    return _table(path, named=bool(options["source"] or options["target"])), options
+
+
 def _table(path: Path, *, named: bool) -> pd.DataFrame:
-    separator = "," if ".csv" in path.suffixes else "\t" if ".tsv" in path.suffixes else None
+    separator = _separator(path)
     engine = "python" if separator is None else "c"
     options: dict[str, Any] = {"sep": separator, "engine": engine, "keep_default_na": False, "na_values": [""]}
     frame = pd.read_csv(path, **options)
+    if not isinstance(frame.index, pd.RangeIndex):  # pandas would shift the columns
+        msg = f"{path.name} has rows of more fields than its header names; correct them."
+        raise ValueError(msg)
     if named or len(frame.columns) > 3:
         return frame
     known = {str(column).lower() for column in frame.columns}
@@ -118,12 +130,20 @@ def _table(path: Path, *, named: bool) -> pd.DataFrame:
     return frame.set_axis(["source", "target", "sign"][: len(frame.columns)], axis=1)
 
 
+def _separator(path: Path) -> str | None:
+    """That of the suffix, or another that the first line holds; None for pandas to find."""
+    own = {".csv": ",", ".tsv": "\t"}.get(path.with_suffix("").suffix if path.suffix.lower() == ".gz" else path.suffix)
+    with gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb") as file:
+        header = file.readline().decode("utf-8-sig")
+    return next((sign for sign in (own, "\t", ";", ",") if sign and sign in header), own)
+
+
 def _gmt(path: Path) -> list[tuple[str, list[str]]]:
     lines = [line.rstrip("\r\n").split("\t") for line in _text(path).splitlines() if line.strip()]
     if short := [number for number, line in enumerate(lines, 1) if len(line) < 3]:
         msg = f"line {short[0]} of {path.name} is no gene set: name, description and genes, separated by tabs."
         raise ValueError(msg)
-    return [(line[0].split()[0], [gene for gene in line[2:] if gene]) for line in lines]
+    return [(_first_word(line[0], path), [gene for gene in line[2:] if gene]) for line in lines]
 
 
 def _json(path: Path) -> list[tuple[str, list[str]]]:
@@ -132,10 +152,19 @@ def _json(path: Path) -> list[tuple[str, list[str]]]:
     except json.JSONDecodeError as error:
         msg = f"{path.name} is not JSON: {error}."
         raise ValueError(msg) from error
-    if not isinstance(content, dict) or not all(isinstance(targets, list) for targets in content.values()):
-        msg = f"{path.name} must hold an object of lists, regulator → targets."
+    if not isinstance(content, dict) or not all(
+        isinstance(targets, list) and all(isinstance(gene, str) for gene in targets) for targets in content.values()
+    ):
+        msg = f"{path.name} must hold an object of lists of names, regulator → targets."
         raise ValueError(msg)
-    return [(regulator.split()[0], targets) for regulator, targets in content.items()]
+    return [(_first_word(regulator, path), targets) for regulator, targets in content.items()]
+
+
+def _first_word(name: str, path: Path) -> str:
+    if not name.strip():
+        msg = f"{path.name} holds a set without a name; the name is that of the regulator."
+        raise ValueError(msg)
+    return name.split(maxsplit=1)[0]
 
 
 def _text(path: Path) -> str:

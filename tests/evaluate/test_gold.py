@@ -187,3 +187,35 @@ def test_bad_universes():
         candidate_universe(gold, ["A"], regulators="tf")
     with pytest.raises(ValueError, match="no edge of 'all'"):
         candidate_universe(gold, ["A", "B"])
+
+
+@pytest.mark.parametrize("ending", [".csv", ".tsv", ".txt"])
+@pytest.mark.parametrize("sign", [",", "\t", ";"])
+@pytest.mark.parametrize("header", ["source{}target\r\n", ""])
+def test_the_separator_is_found(tmp_path, ending, sign, header):
+    path = tmp_path / f"edges{ending}"
+    path.write_bytes(("\ufeff" + header.format(sign) + f"A{sign}B\r\nC{sign}D\r\n").encode())
+    assert read_gold(path).edges[["source", "target"]].to_numpy().tolist() == [["A", "B"], ["C", "D"]]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("edges.csv", b""),
+        ("edges.txt", b""),
+        ("edges.csv", b"\xff\xfe\x00"),
+        ("edges.csv", b"source,target\nA,B,1,2,3\n"),
+        ("edges.csv", b"x,y,z,w\n1,2,3,4\n"),
+        ("edges.csv.gz", b"no archive"),
+        ("sets.gmt.gz", b"\x1f\x8b\x08\0"),
+        ("sets.gmt", b" \tabout\tB\n"),
+        ("sets.json", b"[" * 100_000),
+        ("sets.json", b'{"": ["B"]}'),
+        ("sets.json", b'{"A": [["B"]]}'),
+        ("sets.json", b"\xff"),
+    ],
+)
+def test_damaged_files_are_named(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=name):
+        read_gold(tmp_path / name)
