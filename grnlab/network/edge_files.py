@@ -52,6 +52,8 @@ def read_table(path: Path) -> pd.DataFrame:
         with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
             separator = "\t" if b"\t" in file.readline() else ","
         text = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        if not isinstance(text.index, pd.RangeIndex):  # pandas would shift the columns
+            raise pd.errors.ParserError("its rows have more fields than its header names")
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, OSError, EOFError) as error:
         msg = f"{path} cannot be read as a table of edges: {error}."
         raise ValueError(msg) from error
@@ -185,7 +187,7 @@ def plain(text: str) -> str:
 
 def _numbers(column: pd.Series, *, required: bool, path: Path) -> pd.Series:
     """Numbers and truth values where a whole column is such, empty fields being missing; else the text."""
-    text = column.str.strip()
+    text = column.astype(str).str.strip()
     empty = text.str.casefold().isin(["", "nan", "na"])
     numbers = pd.to_numeric(text.mask(empty), errors="coerce")
     wrong = numbers.isna() & ~empty

@@ -140,12 +140,12 @@ def read_cx2(path: Path) -> Parts:
             {"source": names[row["s"]], "target": names[row["t"]], **_values(row, declared.get("edges", {}))}
             for row in aspects.get("edges", [])
         ]
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        genes = pd.DataFrame(list(nodes.values()), index=pd.Index(list(names.values()), dtype=object))
+        edges = pd.DataFrame(links) if links else pd.DataFrame(columns=["source", "target"], dtype=object)
+        return _complete(edges, directed=True), genes
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
         msg = f"{path} cannot be read as CX2: {error}."
         raise ValueError(msg) from error
-    genes = pd.DataFrame(list(nodes.values()), index=pd.Index(list(names.values()), dtype=object))
-    edges = pd.DataFrame(links) if links else pd.DataFrame(columns=["source", "target"], dtype=object)
-    return _complete(edges, directed=True), genes
 
 
 def write_sif(network: "Interchange", folder: Path) -> None:
@@ -185,7 +185,12 @@ def read_sif(path: Path) -> Parts:
     signs = {what: sign for sign, what in _INTERACTIONS.items()}
     rows: list[tuple[str, str, float, int]] = []
     names: dict[str, None] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        msg = f"{path} cannot be read as SIF: {error}."
+        raise ValueError(msg) from error
+    for number, line in enumerate(text.splitlines(), start=1):
         fields = line.split("\t") if "\t" in line else line.split()
         if not line.strip():
             continue

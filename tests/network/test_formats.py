@@ -232,6 +232,38 @@ def test_bad_tables(tmp_path):
     assert len(read_network(path).edges) == 0
 
 
+def test_tables_of_two_columns_weigh_1(tmp_path):
+    path = tmp_path / "edges.csv"
+    path.write_text("source,target\nA,B\n")
+    assert weights(read_network(path)) == {("A", "B"): 1.0}
+
+
+def test_rows_longer_than_the_header_are_not_shifted(tmp_path):
+    path = tmp_path / "edges.csv"
+    path.write_text("source,target,weight\nA,B,1,4,5\n")
+    with pytest.raises(ValueError, match=r"edges\.csv cannot be read as a table .* more fields"):
+        read_network(path)
+
+
+@pytest.mark.parametrize("weight", ['"x"', "[1]"])
+def test_cx2_weights_are_numbers(tmp_path, weight):
+    path = tmp_path / "net.cx2"
+    nodes = '{"nodes": [{"id": 1, "v": {"name": "A"}}, {"id": 2, "v": {"name": "B"}}]}'
+    path.write_text(
+        f'[{{"CXVersion": "2.0"}}, {nodes}, {{"edges": [{{"s": 1, "t": 2, "v": {{"weight": {weight}}}}}]}}]'
+    )
+    with pytest.raises(ValueError, match=r"net\.cx2 cannot be read as CX2"):
+        read_network(path)
+
+
+def test_nested_too_deep_or_of_another_encoding(tmp_path):
+    (tmp_path / "net.cx2").write_text("[" * 100_000)
+    (tmp_path / "net.sif").write_bytes(b"\xff\xfe")
+    for name in ("net.cx2", "net.sif"):
+        with pytest.raises(ValueError, match=f"{name} cannot be read as"):
+            read_network(tmp_path / name)
+
+
 def test_genes_given_are_the_universe(tmp_path):
     path = tmp_path / "edges.csv"
     path.write_text("source,target,weight\nSPI1,LYZ,1\n")
