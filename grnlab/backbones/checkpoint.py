@@ -147,11 +147,11 @@ def load_model(
         config = dict(json.loads((folder / "config.json").read_text(encoding="utf-8")))
         weights = load_file(folder / "model.safetensors")
         vocab = GeneVocab.load(folder / "genes.tsv.gz")
-    except (OSError, EOFError, SafetensorError, KeyError, TypeError, ValueError, zlib.error) as error:
+    except (OSError, EOFError, SafetensorError, KeyError, TypeError, ValueError, zlib.error, RecursionError) as error:
         msg = f"{folder} is not a complete grnlab checkpoint: {error}"
         raise ValueError(msg) from error
     known = architectures()
-    if config.get("format") != FORMAT or config.get("architecture") not in known:
+    if config.get("format") != FORMAT or config.get("architecture") not in list(known):
         msg = (
             f"{folder} has format {config.get('format')!r} and architecture {config.get('architecture')!r}; this "
             f"version reads format {FORMAT} of {', '.join(map(repr, known))}."
@@ -159,6 +159,9 @@ def load_model(
         raise ValueError(msg)
     if missing := [key for key in ("name", "config", "vocab_hash", "provenance") if key not in config]:
         msg = f"{folder / 'config.json'} lacks {missing}; restore the original file."
+        raise ValueError(msg)
+    if not isinstance(config["provenance"], dict) or not isinstance(config.get("heads", {}), dict):
+        msg = f"{folder / 'config.json'} has provenance or heads that are no objects; restore the original file."
         raise ValueError(msg)
     if config["vocab_hash"] != vocab.hash:
         msg = f"{folder / 'genes.tsv.gz'} is not the vocabulary this model was trained with; restore the original file."
@@ -168,7 +171,7 @@ def load_model(
             vocab, known[config["architecture"]].config.from_dict(config["config"]), name=config["name"]
         )
         model.load_state_dict({key: x.float() if x.is_floating_point() else x for key, x in weights.items()})
-    except (RuntimeError, TypeError, ValueError) as error:
+    except (RuntimeError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         msg = f"the weights in {folder} do not fit its config.json: {error}"
         raise ValueError(msg) from error
     model.weights_hash = file_hash(folder / "model.safetensors")

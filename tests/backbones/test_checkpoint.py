@@ -126,6 +126,32 @@ def test_config_without_a_part(folder, key):
         load_model(folder)
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("architecture", []), ("config", None), ("config", "x"), ("provenance", 5), ("provenance", None), ("heads", 5)],
+)
+def test_config_with_a_part_of_the_wrong_kind(folder, key, value):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {key: value}))
+    with pytest.raises(ValueError, match=str(folder)):
+        load_model(folder)
+
+
+@pytest.mark.parametrize(("key", "value"), [("d_model", 0), ("n_heads", 0), ("classes", None), ("groups", [1])])
+def test_sizes_of_the_wrong_kind(folder, key, value):
+    config = json.loads((folder / "config.json").read_text())
+    config["config"][key] = value
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=r"do not fit its config\.json"):
+        load_model(folder)
+
+
+def test_config_nested_too_deep(folder):
+    (folder / "config.json").write_text("[" * 100_000)
+    with pytest.raises(ValueError, match="not a complete grnlab checkpoint"):
+        load_model(folder)
+
+
 def test_config_that_is_no_mapping(folder):
     (folder / "config.json").write_text("[1, 2]")
     with pytest.raises(ValueError, match="not a complete grnlab checkpoint"):

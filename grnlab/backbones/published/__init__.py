@@ -140,7 +140,14 @@ def load_published(
         known = f"choose one of {layout.parts}" if layout.parts else "it is read as one; leave part out"
         msg = f"part={part!r} is no part of a model of {layout.name}: {known}."
         raise ValueError(msg)
-    model, weights_file = layout.load(path, allow_pickle=allow_pickle, **({} if part is None else {"part": part}))
+    try:
+        model, weights_file = layout.load(path, allow_pickle=allow_pickle, **({} if part is None else {"part": part}))
+    except (LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError) as error:
+        msg = (
+            f"{path} is not a whole model of {layout.name} ({type(error).__name__}: {error}): a value in its files is "
+            f"missing or of the wrong kind; restore the original files from {layout.source}."
+        )
+        raise ValueError(msg) from error
     model.weights_hash = file_hash(weights_file)
     model.provenance = {"source": layout.source, "weights_licence": layout.licence, "file": weights_file.name}
     show_licence(model)

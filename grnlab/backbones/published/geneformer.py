@@ -137,7 +137,7 @@ def is_geneformer(path: Path) -> bool:
     """Whether a folder holds a BERT in the layout of transformers."""
     try:
         config = json.loads((path / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     return isinstance(config, dict) and config.get("model_type") == "bert"
 

@@ -40,13 +40,17 @@ class WeightReader:
         Raises
         ------
         ValueError
-            When it is not there, or was taken.
+            When it is not there, was taken, or is not finite.
         """
         if name not in self._left:
             near = [key for key in self._left if key.rsplit(".", 1)[0] == name.rsplit(".", 1)[0]][:3]
             msg = f"{self._source} lacks the weights {name!r} (beside it there are {near or list(self._left)[:3]})."
             raise ValueError(msg)
-        return self._left.pop(name).float()
+        weight = self._left.pop(name).float()
+        if not weight.isfinite().all():
+            msg = f"the weights {name!r} of {self._source} hold NaN or infinite values; restore the original file."
+            raise ValueError(msg)
+        return weight
 
     def linear(self, ours: str, theirs: str) -> dict[str, Tensor]:
         """Weight and bias of a layer, under the name it has here."""
@@ -139,7 +143,10 @@ def read_dictionary(path: Path) -> dict[str, Any]:
         else:
             with path.open("rb") as file:
                 content = _PlainUnpickler(file).load()
-    except (pickle.UnpicklingError, EOFError, ValueError, AttributeError, IndexError, KeyError, TypeError) as error:
+    except (
+        *(pickle.UnpicklingError, EOFError, ValueError, AttributeError, IndexError, KeyError, TypeError),
+        *(RecursionError, OverflowError),
+    ) as error:
         msg = f"{path} is no dictionary of names and numbers: {error}"
         raise ValueError(msg) from error
     if not isinstance(content, dict):

@@ -200,6 +200,9 @@ def load_scgpt(path: Path, *, allow_pickle: bool = False) -> tuple[ScGpt, Path]:
     if "<cls>" not in ids:
         msg = f"{path / 'vocab.json'} has no token '<cls>'; restore the original file."
         raise ValueError(msg)
+    if len(set(ids.values())) < len(ids) or not all(isinstance(one, int) and one >= 0 for one in ids.values()):
+        msg = f"{path / 'vocab.json'} must give each gene a number of its own, 0 or above; restore the original file."
+        raise ValueError(msg)
     config = ScGptConfig(
         n_layers=args["nlayers"],
         d_model=args["embsize"],

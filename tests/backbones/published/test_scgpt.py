@@ -166,6 +166,37 @@ def test_missing_files_are_named(make_folder, name):
         gl.load_model(folder)
 
 
+@pytest.mark.parametrize(
+    "args", [{"nlayers": "x"}, {"nheads": 0}, {"embsize": -1}, {"d_hid": None}, {"embsize": [1]}, {"pad_value": []}]
+)
+def test_sizes_of_the_wrong_kind_are_an_error(make_folder, args):
+    folder = make_folder(**args)
+    with pytest.raises(ValueError, match=folder.name):
+        gl.load_model(folder)
+
+
+@pytest.mark.parametrize("number", [0, -1, "1", None, [1]])
+def test_genes_have_a_number_each(make_folder, number):
+    folder = make_folder()
+    ids = json.loads((folder / "vocab.json").read_text())
+    (folder / "vocab.json").write_text(json.dumps(ids | dict.fromkeys(list(ids)[:2], number)))
+    with pytest.raises(ValueError, match=folder.name):
+        gl.load_model(folder)
+
+
+def test_weights_that_are_no_numbers(make_folder):
+    with pytest.raises(ValueError, match=r"'encoder\.embedding\.weight' .* NaN or infinite"):
+        gl.load_model(make_folder(change=lambda weights: weights["encoder.embedding.weight"].fill_(np.nan)))
+
+
+@pytest.mark.parametrize("content", [[1], torch.ones(2)])
+def test_a_file_of_weights_without_names(make_folder, content):
+    folder = make_folder()
+    torch.save(content, folder / "best_model.pt")
+    with pytest.raises(ValueError, match="not a whole model of scgpt"):
+        gl.load_model(folder)
+
+
 def test_damaged_files(make_folder):
     folder = make_folder()
     vocab = (folder / "vocab.json").read_text()
