@@ -37,8 +37,8 @@ class DifferentialNetworks:
         Among the genes that both networks have: ``n_edges_shared, jaccard, jaccard_null`` (mean under permuted labels)
         and ``pvalue`` (one-sided: share of labellings whose networks are as unlike each other).
     n_permutations
-        Labellings drawn besides the real one; no p-value lies below 1 / (n_permutations + 1), save those of the
-        pooled null.
+        Labellings besides the real one, fewer than asked when there are no more; no p-value lies below
+        1 / (n_permutations + 1), save those of the pooled null.
     """
 
     a: "GeneNetwork"
@@ -137,7 +137,8 @@ def permutation_test(
     strata
         Shuffle only within these (batches, or the two samples of a donor).
     n_permutations
-        Number of shuffles.
+        Number of shuffles. With so few units that there are no more labellings than that, each is used once, and the
+        test is exact.
     null
         ``"edge"``: an edge is compared with itself under the permutations; exact, but p is at least
         1 / (n_permutations + 1), so that thousands of tested edges need thousands of permutations to survive the
@@ -183,10 +184,10 @@ def permutation_test(
         raise ValueError(msg)
     given = Labels(labels, a=a, b=b, units=units, strata=strata)
     given.tell(n_permutations)
-    rng = np.random.default_rng(seed)
     collected = Labellings()
-    for number in tqdm(range(n_permutations + 1), desc="permutations", unit="labelling", disable=None):
-        rows_a, rows_b = given.real() if number == 0 else given.shuffled(rng)
+    labellings = given.labellings(n_permutations, seed=seed)
+    for in_a in tqdm(labellings, desc="permutations", unit="labelling", disable=None):
+        rows_a, rows_b = given.rows(in_a)
         collected.add(infer(rows_a).renamed(a), infer(rows_b).renamed(b))
     network_a, network_b = collected.real
     jaccard_B = np.array(collected.jaccard)
@@ -197,9 +198,9 @@ def permutation_test(
         overlap={
             "n_edges_shared": collected.n_shared[0],
             "jaccard": float(jaccard_B[0]),
-            "jaccard_null": float(jaccard_B[1:].mean()) if n_permutations else float("nan"),
+            "jaccard_null": float(jaccard_B[1:].mean()) if len(jaccard_B) > 1 else float("nan"),
             "pvalue": float(permutation_pvalues(-jaccard_B[0], -jaccard_B[1:])),
         },
-        n_permutations=n_permutations,
+        n_permutations=len(labellings) - 1,
         _hubs=collected.hubs(null),
     )

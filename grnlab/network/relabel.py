@@ -1,8 +1,9 @@
 """Conditions of cells, and their shuffles: of cells or of whole units, within strata."""
 
+import itertools
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -27,7 +28,8 @@ class Labels:
 
     Examples
     --------
-    >>> rows_a, rows_b = Labels(["x", "y", "z", "x"], a="x", b="y").real()
+    >>> labels = Labels(["x", "y", "z", "x"], a="x", b="y")
+    >>> rows_a, rows_b = labels.rows(labels.labellings(0, seed=0)[0])
     >>> rows_a.tolist(), rows_b.tolist()
     ([0, 3], [1])
     """
@@ -76,26 +78,42 @@ class Labels:
 
     def tell(self, n_permutations: int) -> None:
         """Warn in the log when there are fewer labellings than asked, and the smallest p-value with them."""
-        if self.n_labellings <= n_permutations:
+        if self.n_labellings - 1 <= n_permutations:
             logger.warning(
-                "there are only %d ways to give the conditions to the %d units; no p-value can lie much below %.3g",
+                "there are only %d ways to give the conditions to the %d units; each is used once, and no p-value of "
+                "an edge or hub lies below %.3g",
                 *(self.n_labellings, len(self._in_a), 1 / self.n_labellings),
             )
 
-    def real(self) -> tuple[np.ndarray, np.ndarray]:
-        """Give the rows of `a` and of `b`."""
-        return self._split(self._in_a)
+    def labellings(self, n_permutations: int, *, seed: int) -> list[np.ndarray]:
+        """Give which units are `a`: the real labelling, then `n_permutations` shuffles.
 
-    def shuffled(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Give the rows of `a` and of `b` after a shuffle."""
+        Where there are no more labellings than that, every other one comes once instead: shuffles drawn from so few may
+        miss the real labelling, and would then promise p-values below 1 / `n_labellings`.
+        """
+        if self.n_labellings - 1 <= n_permutations:
+            others = (in_a for in_a in self._every() if not np.array_equal(in_a, self._in_a))
+            return [self._in_a, *others]
+        rng = np.random.default_rng(seed)
+        return [self._in_a, *(self._shuffled(rng) for _ in range(n_permutations))]
+
+    def rows(self, in_a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Give the rows of `a` and of `b` under a labelling of the units."""
+        chosen = in_a[self._unit]
+        return self._rows[chosen], self._rows[~chosen]
+
+    def _every(self) -> Iterator[np.ndarray]:
+        choices = [itertools.combinations(units, int(self._in_a[units].sum())) for units in self._strata]
+        for chosen in itertools.product(*choices):
+            in_a = np.zeros(len(self._in_a), dtype=bool)
+            in_a[list(itertools.chain.from_iterable(chosen))] = True
+            yield in_a
+
+    def _shuffled(self, rng: np.random.Generator) -> np.ndarray:
         in_a = self._in_a.copy()
         for units in self._strata:
             in_a[units] = rng.permutation(in_a[units])
-        return self._split(in_a)
-
-    def _split(self, in_a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        chosen = in_a[self._unit]
-        return self._rows[chosen], self._rows[~chosen]
+        return in_a
 
 
 def _column(values: Sequence[str], length: int, argument: str) -> pd.Series:

@@ -192,18 +192,30 @@ def test_units_move_as_a_whole_and_strata_keep_their_sizes():
     labels = np.array(list("aabbaabbxx"))
     units = np.array(list("ppqqrrssuu"))
     given = Labels(labels, a="a", b="b", units=units, strata=list("1111222233"))
-    assert [rows.tolist() for rows in given.real()] == [[0, 1, 4, 5], [2, 3, 6, 7]]
+    assert [rows.tolist() for rows in given.rows(given.labellings(60, seed=0)[0])] == [[0, 1, 4, 5], [2, 3, 6, 7]]
     assert given.n_labellings == 4
-    rng = np.random.default_rng(0)
-    seen = set()
-    for _ in range(60):
-        rows_a, rows_b = given.shuffled(rng)
+    seen = []
+    for in_a in given.labellings(60, seed=0):
+        rows_a, rows_b = given.rows(in_a)
         assert sorted([*rows_a, *rows_b]) == list(range(8))
         assert len(set(units[rows_a])) == 2
         assert not set(units[rows_a]) & set(units[rows_b])
         assert (rows_a < 4).sum() == 2  # one unit of each stratum
-        seen.add(tuple(rows_a))
-    assert len(seen) == 4
+        seen.append(tuple(rows_a))
+    assert len(seen) == len(set(seen)) == 4
+    assert seen[0] == (0, 1, 4, 5)
+
+
+def test_few_donors_give_no_p_value_below_one_over_the_labellings():
+    rng = np.random.default_rng(0)
+    donor = np.repeat(np.arange(8), 5)
+    cells = rng.normal(size=(40, len(GENES)))
+    cells[donor < 4, 1] += 5 * cells[donor < 4, 0]
+    labels = np.where(donor < 4, "a", "b")
+    units = [f"d{number}" for number in donor]
+    found = permutation_test(correlations(cells), labels, a="a", b="b", units=units, n_permutations=200)
+    assert found.n_permutations == 69  # 8 over 4, less the real one
+    assert found.edges["pvalue"].min() == pytest.approx(2 / 70)  # the real labelling and its mirror
 
 
 def test_few_labellings_are_told(caplog):
