@@ -237,6 +237,9 @@ def _bins(
     if missing := [name for name in ("mean_counts", "fraction_expressed") if name not in table]:
         msg = f"expression of group {group!r} lacks the columns {missing}; it has {list(table.columns)}."
         raise ValueError(msg)
+    if not table.index.is_unique:
+        msg = f"expression of group {group!r} names {table.index[table.index.duplicated()][0]!r} more than once."
+        raise ValueError(msg)
     found: list[np.ndarray] = []
     smallest = _SMALLEST_BIN
     for rows in (scores.regulators, scores.targets):

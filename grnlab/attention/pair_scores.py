@@ -40,7 +40,7 @@ class PairScores:
     Raises
     ------
     ValueError
-        When shapes, row numbers or the groups of `n_cells` do not fit.
+        When shapes, row numbers or the groups of `n_cells` do not fit, a gene is named twice, or a score is infinite.
 
     Examples
     --------
@@ -78,12 +78,23 @@ class PairScores:
         if set(self.groups) != set(self.n_cells):
             msg = f"n_cells has the groups {sorted(self.n_cells)}; expected {sorted(self.groups)}, those of groups."
             raise ValueError(msg)
+        if not self.genes.index.is_unique:
+            twice = list(self.genes.index[self.genes.index.duplicated()][:3])
+            msg = f"genes names {twice} more than once; each gene needs one row."
+            raise ValueError(msg)
         own, shape, groups = self.regulators[:, None] == self.targets, (len(self.regulators), len(self.targets)), {}
         for name, values in self.groups.items():
             if np.shape(values) != shape:
                 msg = f"scores of group {name!r} have shape {np.shape(values)}; expected {shape}, regulators × targets."
                 raise ValueError(msg)
-            groups[name] = np.where(own, np.float32(np.nan), np.asarray(values, dtype=np.float32))
+            scores = np.where(own, np.float32(np.nan), np.asarray(values, dtype=np.float32))
+            if np.isinf(scores).any():
+                msg = (
+                    f"scores of group {name!r} hold {int(np.isinf(scores).sum())} infinite values as float32; give "
+                    "finite ones, or NaN where a pair was not observed."
+                )
+                raise ValueError(msg)
+            groups[name] = scores
         object.__setattr__(self, "groups", groups)
 
     def __repr__(self) -> str:

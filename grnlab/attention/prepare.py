@@ -83,6 +83,7 @@ def prepare_cells(
     ValueError
         As there.
     """
+    check_backbone(model)
     counts = counts_of(adata, layer=layer)
     found = align_genes(adata, model.vocab)
     logger.info("%s", found.report)
@@ -120,6 +121,19 @@ def prepare_cells(
         "n_genes_shown": len(tokens),
     }
     return PreparedCells(table, np.flatnonzero(np.isin(shown, chosen)), aligned, totals, groups, provenance)
+
+
+def check_backbone(model: Any) -> None:
+    """Refuse what is no model, such as the name of one.
+
+    Raises
+    ------
+    ValueError
+        When there is no vocabulary or attention.
+    """
+    if not (hasattr(model, "vocab") and hasattr(model, "attention")):
+        msg = f"model must be a backbone, see grnlab.load_model; got {model!r:.80}."
+        raise ValueError(msg)
 
 
 def expressed_enough(expression: pd.DataFrame, n_cells: int, min_fraction: float) -> np.ndarray:

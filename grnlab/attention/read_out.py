@@ -7,14 +7,14 @@ from dataclasses import asdict
 import anndata as ad
 import numpy as np
 import pandas as pd
-from tqdm.auto import tqdm
 
+from grnlab._progress import progress
 from grnlab._provenance import versions
 from grnlab.attention.config import ReadOutConfig
 from grnlab.attention.group_scores import GroupCells, Pairs, score_group
 from grnlab.attention.pair_scores import PairScores
 from grnlab.attention.pool import CONTEXTS
-from grnlab.attention.prepare import expressed_enough, prepare_cells
+from grnlab.attention.prepare import check_backbone, expressed_enough, prepare_cells
 from grnlab.backbones.base import Backbone
 
 READOUTS = {
@@ -116,8 +116,14 @@ def read_out(
     if context not in CONTEXTS:
         msg = f"context={context!r} is unknown; choose one of {CONTEXTS}."
         raise ValueError(msg)
-    if max_cells is not None and max_cells < 1:
-        msg = f"max_cells={max_cells} must be at least 1, or None for all cells."
+    if max_cells is not None and (not isinstance(max_cells, int | np.integer) or max_cells < 1):
+        msg = f"max_cells={max_cells!r} must be a whole number of at least 1, or None for all cells."
+        raise ValueError(msg)
+    if not isinstance(seed, int | np.integer) or seed < 0:
+        msg = f"seed={seed!r} must be a whole number of at least 0."
+        raise ValueError(msg)
+    if not 0 <= min_fraction <= 1:
+        msg = f"min_fraction={min_fraction} must lie between 0 and 1."
         raise ValueError(msg)
     cells = prepare_cells(
         adata, model, groupby=groupby, genes=genes, layer=layer, min_cells=min_cells, skip_small=skip_small
@@ -128,7 +134,7 @@ def read_out(
     is_asked = np.isin(np.arange(len(cells.genes)), cells.chosen)
     expression, scores = cells.expression(), {}
     chosen = {name: _sample(rows, max_cells, seed, name) for name, rows in cells.groups.items()}
-    with tqdm(total=sum(map(len, chosen.values())), desc=method, unit="cell", disable=None) as bar:
+    with progress(total=sum(map(len, chosen.values())), desc=method, unit="cell") as bar:
         for name, rows in chosen.items():
             bar.set_postfix_str(name)
             enough = is_asked & expressed_enough(expression[name], len(cells.groups[name]), min_fraction)
@@ -166,6 +172,9 @@ def _sample(rows: np.ndarray, max_cells: int | None, seed: int, name: str) -> np
 
 def _rows(genes: pd.DataFrame, wanted: str | Collection[str], argument: str) -> np.ndarray:
     if not isinstance(wanted, str):
+        if not len(wanted):
+            msg = f"{argument} is empty; give gene names, 'tf' or 'all'."
+            raise ValueError(msg)
         rows = genes.index.get_indexer(pd.Index(list(dict.fromkeys(wanted)), dtype=object))
         if (rows < 0).any():
             unknown = [name for name, row in zip(dict.fromkeys(wanted), rows, strict=True) if row < 0]
@@ -188,6 +197,7 @@ def _check_model(model: Backbone, method: str) -> None:
     if method not in READOUTS:
         msg = f"method={method!r} is unknown; choose one of {list(READOUTS)}."
         raise ValueError(msg)
+    check_backbone(model)
     if getattr(model, "training", False):
         msg = f"{model.name} is in training mode, in which dropout makes its output random; call model.eval() first."
         raise ValueError(msg)

@@ -163,6 +163,9 @@ def select_heads(
     """
     config = config or SelectionConfig()
     datasets = {"": maps} if isinstance(maps, AttentionMaps) else dict(maps)
+    if not datasets:
+        msg = "maps is empty; give pooled attention, or name → pooled attention."
+        raise ValueError(msg)
     spec = next(iter(datasets.values())).spec
     if any(other.spec != spec for other in datasets.values()):
         msg = "maps come of models with different attention; select heads for each model by itself."
@@ -244,6 +247,9 @@ class _Fitter:
                 )
             if 0 < universe.n_true < universe.n_candidates:
                 ratios.append(_per_head(case, universe))
+        if not ratios:
+            msg = "no group has true and other pairs among its candidates, so heads cannot be ranked."
+            raise EmptySelectionError(msg)
         return torch.stack(ratios).mean(0)
 
 

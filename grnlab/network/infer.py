@@ -5,8 +5,8 @@ from collections.abc import Collection
 
 import numpy as np
 import pandas as pd
-from tqdm.auto import tqdm
 
+from grnlab._progress import progress
 from grnlab._provenance import versions
 from grnlab.attention import AttentionMaps, PairScores
 from grnlab.attention.prepare import MIN_CELLS_PER_GENE, expressed_enough
@@ -107,7 +107,7 @@ def infer_networks(
         apc=apc,
         min_fraction=min_fraction,
     )
-    networks = [plan.network(maps, group) for group in tqdm(maps.groups, desc="networks", unit="group", disable=None)]
+    networks = [plan.network(maps, group) for group in progress(maps.groups, desc="networks", unit="group")]
     return NetworkSet(networks, provenance={**maps.provenance, **plan.settings})
 
 
@@ -187,6 +187,9 @@ def _regulators(genes: pd.DataFrame, regulators: str | Collection[str]) -> np.nd
         return np.arange(len(genes))
     if regulators != "tf":
         msg = f"regulators={regulators!r} is unknown; choose 'tf' or 'all', or give gene names in a list."
+        raise ValueError(msg)
+    if "is_tf" not in genes.columns:
+        msg = "regulators='tf', but the table of genes has no column 'is_tf'; add it, give names, or 'all'."
         raise ValueError(msg)
     found = np.flatnonzero(genes["is_tf"].to_numpy(dtype=bool))
     if len(found) == 0:

@@ -150,6 +150,7 @@ def test_equal_scores_are_no_edges():
         (lambda e: {"all": e["all"].drop(columns="mean_counts")}, {}, r"lacks the columns \['mean_counts'\]"),
         (lambda e: {"all": e["all"].iloc[3:]}, {}, "lacks 3 genes, the first 'G0'"),
         (lambda e: e, {"n_bins": 0}, "n_bins=0"),
+        (lambda e: {"all": pd.concat([e["all"], e["all"].iloc[:1]])}, {}, "names 'G0' more than once"),
     ],
 )
 def test_bad_input(change, options, message):

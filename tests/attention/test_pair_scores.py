@@ -125,3 +125,17 @@ def test_errors_of_methods():
         found.on(["X"])
     with pytest.raises(ValueError, match="leave 0 regulators"):
         found.on(["G5"])
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf])
+def test_infinite_scores_are_refused(value):
+    values = np.ones((1, 6))
+    values[0, 3] = value
+    with pytest.raises(ValueError, match=r"group 'A' hold 1 infinite values.* NaN where"):
+        PairScores(GENES, np.array([0]), np.arange(6), {"A": values}, {"A": 1}, method="x")
+
+
+def test_genes_named_twice_are_refused():
+    genes = GENES.set_axis(["G0", "G1", "G1", "G3", "G4", "G5"])
+    with pytest.raises(ValueError, match=r"genes names \['G1'\] more than once"):
+        PairScores(genes, np.array([0]), np.arange(6), {"A": np.ones((1, 6))}, {"A": 1}, method="x")

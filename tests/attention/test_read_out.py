@@ -164,7 +164,13 @@ def test_attention_that_is_neither_softmax_nor_kernel():
         ({"method": "guess"}, "method='guess' is unknown; choose one of"),
         ({"regulators": "some"}, "regulators='some' is unknown; choose 'tf' or 'all'"),
         ({"targets": ["NOT A GENE"]}, r"targets holds 1 names .*: \['NOT A GENE'\]"),
-        ({"max_cells": 0}, "max_cells=0 must be at least 1"),
+        ({"max_cells": 0}, "max_cells=0 must be a whole number of at least 1"),
+        ({"max_cells": 1.5}, "max_cells=1.5 must be a whole number"),
+        ({"seed": -1}, "seed=-1 must be a whole number"),
+        ({"seed": "x"}, "seed='x' must be a whole number"),
+        ({"min_fraction": 2}, "min_fraction=2 must lie between 0 and 1"),
+        ({"min_fraction": np.nan}, "min_fraction=nan must lie between 0 and 1"),
+        ({"regulators": []}, "regulators is empty"),
         ({"context": "both"}, "context='both' is unknown"),
     ],
 )
@@ -203,3 +209,10 @@ def test_a_model_in_training_mode_is_refused(human_model, make_cells):
 def test_bad_settings_are_named(options, message):
     with pytest.raises(ValueError, match=message):
         ReadOutConfig(**options)
+
+
+@pytest.mark.parametrize("run", [gl.tl.attention, gl.tl.read_out])
+@pytest.mark.parametrize("model", ["grnlab-small", None])
+def test_the_name_of_a_model_is_no_model(make_cells, run, model):
+    with pytest.raises(ValueError, match=f"model must be a backbone, see grnlab.load_model; got {model!r}"):
+        run(make_cells(n_each=5), model)

@@ -219,3 +219,13 @@ def test_mistakes_are_named():
     other = AttentionMaps(of.genes, of.groups, AttentionSpec(n_layers=3, n_heads=2, d_head=16, scale=0.25, n_prefix=1))
     with pytest.raises(ValueError, match="models with different attention"):
         select_heads({"a": of, "b": other}, truth)
+
+
+def test_no_maps_and_nothing_to_rank():
+    truth = gold()
+    with pytest.raises(ValueError, match="maps is empty"):
+        select_heads({}, truth)
+    every = [(NAMES[r], name) for r in range(10) for name in NAMES if name != NAMES[r]]
+    every_edge = GoldStandard.from_frame(pd.DataFrame(every, columns=["source", "target"]), name="every")
+    with pytest.raises(EmptySelectionError, match="no group has true and other pairs"):
+        select_heads(maps(truth, "A"), every_edge, config=SelectionConfig(method="top"))

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -105,3 +106,6 @@ def test_errors():
         infer_networks(scores(), top_k=0)
     with pytest.raises(ValueError, match="per='gene' is unknown"):
         infer_networks(scores(), per="gene")
+    plain = scores()
+    with pytest.raises(ValueError, match="no column 'is_tf'"):
+        infer_networks(replace(plain, genes=plain.genes.drop(columns="is_tf")))
