@@ -9,8 +9,8 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
-from tqdm.auto import tqdm
 
+from grnlab._progress import progress
 from grnlab.attention import AttentionMaps, pool_queries_keys, read_out
 from grnlab.attention.null import matched_null, shuffle_genes
 from grnlab.attention.pool import READOUT_OF_MAPS
@@ -110,7 +110,7 @@ def attention(
         adata, model, groupby=groupby, genes=genes, layer=layer, min_cells=min_cells, skip_small=skip_small
     )
     pooled = {}
-    with tqdm(total=sum(map(len, cells.groups.values())), desc="attention", unit="cell", disable=None) as bar:
+    with progress(total=sum(map(len, cells.groups.values())), desc="attention", unit="cell") as bar:
         for name in cells.groups:
             bar.set_postfix_str(name)
             counts, totals = cells.of(name)

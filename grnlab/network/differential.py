@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from tqdm.auto import tqdm
 
+from grnlab._progress import progress
 from grnlab.network.hubs import CENTRALITIES, check_count
 from grnlab.network.labellings import Labellings
 from grnlab.network.relabel import Labels
@@ -186,7 +186,7 @@ def permutation_test(
     given.tell(n_permutations)
     collected = Labellings()
     labellings = given.labellings(n_permutations, seed=seed)
-    for in_a in tqdm(labellings, desc="permutations", unit="labelling", disable=None):
+    for in_a in progress(labellings, desc="permutations", unit="labelling"):
         rows_a, rows_b = given.rows(in_a)
         collected.add(infer(rows_a).renamed(a), infer(rows_b).renamed(b))
     network_a, network_b = collected.real

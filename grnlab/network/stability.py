@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from tqdm.auto import tqdm
 
+from grnlab._progress import progress
 from grnlab.network.hubs import check_count
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def bootstrap(
     pairs = pd.Index(_pairs(network, names))
     count, total, squares = np.zeros((3, len(pairs)))
     rng = np.random.default_rng(seed)
-    for _ in tqdm(range(n_bootstraps), desc="bootstrap", unit="sample", disable=None):
+    for _ in progress(range(n_bootstraps), desc="bootstrap", unit="sample"):
         drawn = rng.integers(len(members), size=len(members))
         sample = infer(np.concatenate([members[unit] for unit in drawn]))
         place = pairs.get_indexer(_pairs(sample, names))
