@@ -261,7 +261,8 @@ def _read(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        msg = f"{path} is damaged ({error}); remove it and it is computed again, or choose another --out."
+        mend = "restore it" if path.name == _SETTINGS else "remove it, and it is computed again"
+        msg = f"{path} is damaged ({error}); {mend}, or choose another --out."
         raise ValueError(msg) from error
 
 

@@ -45,7 +45,11 @@ class TranslatorConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not self.l2 > 0 or self.negatives < 1 or self.n_folds < 2:
+        for name in ("negatives", "n_folds", "seed"):
+            if not isinstance(value := getattr(self, name), int) or value < 0:
+                msg = f"{name}={value!r} must be a whole number of at least 0."
+                raise ValueError(msg)
+        if not 0 < self.l2 < np.inf or self.negatives < 1 or self.n_folds < 2:
             msg = f"l2={self.l2} must be above 0, negatives={self.negatives} at least 1, n_folds={self.n_folds} 2."
             raise ValueError(msg)
 

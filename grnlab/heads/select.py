@@ -66,6 +66,10 @@ class SelectionConfig:
             if getattr(self, name) not in known:
                 msg = f"{name}={getattr(self, name)!r} is unknown; choose among {', '.join(known)}."
                 raise ValueError(msg)
+        for name in ("n_folds", "n_heads", "seed"):
+            if not isinstance(value := getattr(self, name), int) or value < 0:
+                msg = f"{name}={value!r} must be a whole number of at least 0."
+                raise ValueError(msg)
         if self.n_folds < 2 or self.n_heads < 1:
             msg = f"n_folds={self.n_folds} must be at least 2, n_heads={self.n_heads} at least 1."
             raise ValueError(msg)

@@ -229,3 +229,9 @@ def test_no_maps_and_nothing_to_rank():
     every_edge = GoldStandard.from_frame(pd.DataFrame(every, columns=["source", "target"]), name="every")
     with pytest.raises(EmptySelectionError, match="no group has true and other pairs"):
         select_heads(maps(truth, "A"), every_edge, config=SelectionConfig(method="top"))
+
+
+@pytest.mark.parametrize("setting", [{"n_folds": 2.5}, {"n_heads": 1.5}, {"seed": -1}, {"seed": "x"}])
+def test_numbers_are_whole(setting):
+    with pytest.raises(ValueError, match=f"{next(iter(setting))}=.* must be a whole number"):
+        SelectionConfig(**setting)

@@ -184,3 +184,9 @@ def test_bad_input(examples, maps_of_heads):
         fit_translator(examples, config=TranslatorConfig(n_folds=50))
     with pytest.raises(ValueError, match="l2=0"):
         TranslatorConfig(l2=0)
+
+
+@pytest.mark.parametrize("setting", [{"n_folds": 2.5}, {"negatives": 1.5}, {"seed": -1}, {"l2": float("inf")}])
+def test_settings_out_of_range_are_told(setting):
+    with pytest.raises(ValueError, match=f"{next(iter(setting))}="):
+        TranslatorConfig(**setting)
