@@ -163,7 +163,7 @@ def plot_cases(cases: pd.DataFrame) -> Any:
 def _markdown(cases: pd.DataFrame, settings: Mapping[str, Any], hubs: pd.DataFrame) -> str:
     named = {key: value for key, value in settings.items() if key != "datasets"}
     lines = ["# Benchmark of networks", "", _DEFINITIONS.strip(), ""]
-    lines += [", ".join(f"{key} {value}" for key, value in (*named.items(), *versions().items())), ""]
+    lines += [", ".join(f"{key} {value}" for key, value in (named | versions()).items()), ""]
     pooled, adapted = cases["group"] == ALL_CELLS, cases["adapted"]
     grouped = cases["dataset"].isin(cases.loc[~pooled, "dataset"])  # data sets that have groups
     levels = {

@@ -124,6 +124,7 @@ def test_a_method_that_fails_is_a_row_and_is_tried_again(run, method, tmp_path):
 def test_the_report_says_each_universe_and_definition(run, tmp_path):
     table = run()
     text = (tmp_path / "out/report.md").read_text()
+    assert text.count(", grnlab ") == 1  # the version, once
     for _, row in table.drop_duplicates(["group"]).iterrows():
         assert f"| cells | {row['group']} | edges | {row['n_cells']} |" in text
         assert f"| {row['n_candidates']:,} | {row['n_true']:,} | {row['base_rate']:.4f} |" in text
