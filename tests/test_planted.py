@@ -24,17 +24,10 @@ MODEL = ScPrintConfig(n_layers=2, d_model=48, n_heads=4, decoder="mse", position
 
 
 def trained(data, *, seed):
-    counts = sp.csr_matrix(data.adata.X)
-    cells = CellCollection(
-        counts,
-        datasets=np.zeros(counts.shape[0], dtype=int),
-        names=["simulated"],
-        available=[np.arange(counts.shape[1])],
-        totals=np.asarray(counts.sum(axis=1)).ravel(),
-    )
+    cells = CellCollection.from_counts(sp.csr_matrix(data.adata.X), name="simulated")
     run = PretrainConfig(
         objectives=("mask",),
-        n_tokens=counts.shape[1],
+        n_tokens=data.adata.n_vars,
         batch_size=64,
         lr=3e-3,
         warmup=50,

@@ -10,12 +10,12 @@ from functools import cache, partial
 import numpy as np
 import scipy.sparse as sp
 import torch
-from scipy.stats import rankdata
 
 from grnlab.attention import cell_maps, responses
 from grnlab.attention.cell import Block, Cell, cells_of
 from grnlab.attention.config import ReadOutConfig
 from grnlab.attention.maps import AttentionMaps
+from grnlab.attention.pair_scores import unit_ranks
 from grnlab.attention.pool import pool_queries_keys
 from grnlab.attention.prepare import PreparedCells
 from grnlab.backbones.base import Backbone
@@ -140,10 +140,7 @@ def _cosine(group: GroupCells, pairs: Pairs, *, centred: bool) -> np.ndarray:
 def _mean_rank(members: tuple[np.ndarray, ...], *, apart: np.ndarray) -> np.ndarray:
     """Mean over the members of the rank of a pair, between 0 and 1; NaN where one has not observed it."""
     seen = apart & ~np.isnan(members).any(axis=0)
-    found = np.full(seen.shape, np.nan, dtype=np.float32)
-    ranks = [(rankdata(scores[seen]) - 1) / max(int(seen.sum()) - 1, 1) for scores in members]
-    found[seen] = np.mean(ranks, axis=0)
-    return found
+    return np.mean([unit_ranks(np.where(seen, scores, np.nan)) for scores in members], axis=0)
 
 
 def _mean_over_cells(group: GroupCells, pairs: Pairs, method: str, config: ReadOutConfig) -> np.ndarray:

@@ -119,11 +119,7 @@ class PairScores:
 
         A pair that was never observed ranks below every other when it has to be scored: fill it with 0.
         """
-        strength = self.strength(group)
-        seen = ~np.isnan(strength)
-        ranks = np.full(strength.shape, np.nan, dtype=np.float32)
-        ranks[seen] = (rankdata(strength[seen]) - 1) / max(int(seen.sum()) - 1, 1)
-        return ranks
+        return unit_ranks(self.strength(group))
 
     def symmetrised(self) -> "PairScores":
         """Mean strength of both directions; one direction alone where the other was not observed.
@@ -191,6 +187,20 @@ class PairScores:
         groups = {name: change(scores, self.strength(name)) for name, scores in self.groups.items()}
         steps = [*self.provenance.get("steps", []), step]
         return replace(self, groups=groups, provenance={**self.provenance, "steps": steps})
+
+
+def unit_ranks(values: np.ndarray) -> np.ndarray:
+    """Rank of each value, 0 the lowest, 1 the highest, ties averaged, float32; NaN stays.
+
+    Parameters
+    ----------
+    values
+        Of any shape.
+    """
+    seen = ~np.isnan(values)
+    ranks = np.full(values.shape, np.nan, dtype=np.float32)
+    ranks[seen] = (rankdata(values[seen]) - 1) / max(int(seen.sum()) - 1, 1)
+    return ranks
 
 
 def _sign(values: np.ndarray) -> np.ndarray:

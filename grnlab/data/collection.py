@@ -48,6 +48,36 @@ class CellCollection:
     label_values: dict[str, tuple[str, ...]] = field(default_factory=dict)
     report: pd.DataFrame | None = None
 
+    @classmethod
+    def from_counts(
+        cls,
+        counts: sp.csr_matrix,
+        *,
+        name: str = "cells",
+        tokens: np.ndarray | None = None,
+        totals: np.ndarray | None = None,
+    ) -> "CellCollection":
+        """Cells of one data set whose columns are the vocabulary already.
+
+        Parameters
+        ----------
+        counts
+            CSR, shape (n_cells, n_vocab).
+        name
+            Name of the data set.
+        tokens
+            Genes that were measured; all by default.
+        totals
+            Total counts of each cell; those of `counts` by default.
+        """
+        return cls(
+            counts=counts,
+            datasets=np.zeros(counts.shape[0], dtype=np.int64),
+            names=[name],
+            available=[np.arange(counts.shape[1]) if tokens is None else tokens],
+            totals=np.asarray(counts.sum(axis=1)).ravel() if totals is None else totals,
+        )
+
     def __len__(self) -> int:
         return self.counts.shape[0]
 

@@ -291,10 +291,7 @@ def _cells(
     tokens = found.tokens[chosen]
     part = sp.csc_matrix(aligned)[:, chosen].tocoo()
     spread = sp.csr_matrix((part.data, (part.row, tokens[part.col])), shape=(len(totals), len(vocab)))
-    cells = CellCollection(
-        counts=spread, datasets=np.zeros(len(totals), dtype=np.int64), names=["adata"], available=[tokens],
-        totals=totals,
-    )  # fmt: skip
+    cells = CellCollection.from_counts(spread, name="adata", tokens=tokens, totals=totals)
     report = {"alignment": str(found.report), "n_genes": len(tokens), "unknown": found.report.missing[:50]}
     return cells, report
 
