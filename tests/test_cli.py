@@ -244,7 +244,11 @@ def test_a_file_above_out_is_said_before_any_work(place, grnlab, monkeypatch):
 
 @pytest.mark.parametrize(
     "where",
-    ["grnlab.tl.pool_queries_keys", "grnlab.report.write_page", "grnlab.network.networks.NetworkSet.write_tables"],
+    [
+        "grnlab.tl._attention.pool_queries_keys",
+        "grnlab.report.write_page",
+        "grnlab.network.networks.NetworkSet.write_tables",
+    ],
 )
 def test_an_interrupt_leaves_nothing(place, grnlab, monkeypatch, where):
     def interrupt(*args, **kwargs):

@@ -12,7 +12,7 @@ import grnlab
 ROOMS = (
     *("grnlab.pp", "grnlab.tl", "grnlab.pl", "grnlab.io", "grnlab.datasets", "grnlab.genes", "grnlab.data"),
     *("grnlab.backbones", "grnlab.attention", "grnlab.heads", "grnlab.network", "grnlab.viz", "grnlab.evaluate"),
-    "grnlab.benchmark",
+    *("grnlab.benchmark", "grnlab.tasks", "grnlab.nn", "grnlab.objectives"),
 )
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 

@@ -1,7 +1,7 @@
 """Recipes: one YAML file that says which cells, which model and which training, so that a run has a name.
 
-A recipe has a ``name``, a ``vocabulary`` and the sections ``model``, ``data`` and ``training``. See the recipes beside
-this file for examples.
+A recipe has a ``name``, a ``vocabulary``, an ``architecture`` (``scprint`` where it says none) and the sections
+``model``, ``data`` and ``training``. See the recipes beside this file for examples.
 """
 
 import difflib
@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from grnlab.backbones import ScPrintConfig, load_model
+from grnlab.backbones import load_model
+from grnlab.backbones.registry import architectures
 from grnlab.data import CellCollection, Label, QualityRules, load_collection
 from grnlab.genes import GeneVocab
 from grnlab.objectives.hierarchy import read_hierarchy
@@ -99,14 +100,17 @@ class Recipe:
         Name of the model.
     vocabulary
         Built-in model, checkpoint folder, or file written by :meth:`grnlab.genes.GeneVocab.save`.
+    architecture
+        Name of a registered architecture.
     model
-        Keys of :class:`grnlab.backbones.ScPrintConfig` but its classes, which come from the labels.
+        Keys of its configuration but classes and groups, which come from the labels.
     data, training
         Cells and settings.
     """
 
     name: str
     vocabulary: str
+    architecture: str
     model: Mapping[str, Any]
     data: DataConfig
     training: PretrainConfig
@@ -144,8 +148,8 @@ class Recipe:
                 _reorder(cells, name, (*leaves, *groups))
         return cells
 
-    def model_config(self, cells: CellCollection, folder: Path) -> ScPrintConfig:
-        """Architecture, with a class for every label that has two or more values among the cells."""
+    def model_config(self, cells: CellCollection, folder: Path) -> Any:
+        """Architecture, with a class for every label that has two or more values among the cells, if it has classes."""
         classes, groups = {}, {}
         for name, label in self.data.labels.items():
             values = cells.label_values[name]
@@ -153,7 +157,10 @@ class Recipe:
                 values, groups[name] = read_hierarchy(folder / label.ontology).split(values)
             if len(values) > 1:
                 classes[name] = tuple(values)
-        return ScPrintConfig.from_dict({**self.model, "classes": classes, "groups": groups})
+        config = architectures()[self.architecture].config
+        from_labels = {"classes": classes, "groups": groups}
+        taken = {name: value for name, value in from_labels.items() if name in _keys(config)}
+        return config.from_dict({**self.model, **taken})
 
     def _label(self, name: str, folder: Path) -> Label:
         label = self.data.labels[name]
@@ -210,29 +217,38 @@ def read_recipe(name: str | Path, **training: Any) -> Recipe:
 
 
 def _recipe(content: Any) -> Recipe:
-    values = _known(content, "recipe", ["name", "vocabulary", "model", "data", "training"])
-    data = _known(values.get("data") or {}, "data", [f.name for f in fields(DataConfig)])
+    values = _known(content, "recipe", ["name", "vocabulary", "architecture", "model", "data", "training"])
+    data = _known(values.get("data") or {}, "data", _keys(DataConfig))
     labels = {
         name: _section(LabelConfig, {"column": one} if isinstance(one, str) else one, f"data.labels.{name}")
         for name, one in (data.pop("labels", None) or {}).items()
     }
     rules = _section(QualityRules, data.pop("rules", None) or {}, "data.rules")
     data |= {key: tuple(data[key]) for key in ("files", "exclude", "held_out") if key in data}
-    model = _known(values.get("model") or {}, "model", [f.name for f in fields(ScPrintConfig)])
+    architecture = str(values.get("architecture") or "scprint")
+    if architecture not in architectures():
+        msg = f"architecture={architecture!r} is unknown; choose among {', '.join(map(repr, architectures()))}."
+        raise ValueError(msg)
+    model = _known(values.get("model") or {}, "model", _keys(architectures()[architecture].config))
     if given := sorted({"classes", "groups"} & set(model)):
         msg = f"model.{given[0]} is made of data.labels; name the labels there."
         raise ValueError(msg)
     return Recipe(
         name=str(values.get("name") or "model"),
         vocabulary=str(values.get("vocabulary") or "grnlab-small"),
+        architecture=architecture,
         model=model,
         data=DataConfig(labels=labels, rules=rules, **data),
         training=_section(PretrainConfig, values.get("training") or {}, "training"),
     )
 
 
+def _keys(kind: type[Any]) -> list[str]:
+    return [one.name for one in fields(kind)]
+
+
 def _section(kind: type[Section], content: Any, name: str) -> Section:
-    return kind(**_known(content, name, [f.name for f in fields(kind)]))  # type: ignore[arg-type]
+    return kind(**_known(content, name, _keys(kind)))
 
 
 def _known(content: Any, name: str, keys: Sequence[str]) -> dict[str, Any]:

@@ -1,0 +1,3 @@
+"""What a pretrained model does besides networks."""
+
+__all__: list[str] = []

@@ -1,0 +1,29 @@
+"""Tools: attention of a model on cells, networks from it, and what else a model does."""
+
+from grnlab.attention import read_out
+from grnlab.attention.null import matched_null, shuffle_genes
+from grnlab.heads import baseline_scores, combine_scores, fit_translator, pair_features, select_heads
+from grnlab.network.infer import infer_networks
+from grnlab.tl._attention import attention
+from grnlab.tl._conditions import bootstrap_networks, compare_conditions
+from grnlab.tl._networks import sign_edges, store_networks, stored_networks
+from grnlab.training.adapt import adapt
+
+__all__ = [
+    "adapt",
+    "attention",
+    "baseline_scores",
+    "bootstrap_networks",
+    "combine_scores",
+    "compare_conditions",
+    "fit_translator",
+    "infer_networks",
+    "matched_null",
+    "pair_features",
+    "read_out",
+    "select_heads",
+    "shuffle_genes",
+    "sign_edges",
+    "store_networks",
+    "stored_networks",
+]
