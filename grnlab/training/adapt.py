@@ -23,7 +23,7 @@ import torch
 from grnlab._optional import require
 from grnlab._provenance import versions
 from grnlab.backbones import ScPrintConfig, save_model
-from grnlab.backbones.registry import Pretrained, architecture_of, build_model
+from grnlab.backbones.registry import ModelConfig, Pretrained, architecture_of, build_model
 from grnlab.data import CellCollection
 from grnlab.data.counts import counts_of
 from grnlab.data.names import align_genes
@@ -52,7 +52,7 @@ def adapt(
     batch_size: int = 32,
     n_tokens: int = 384,
     tfs: Collection[str] = (),
-    architecture: ScPrintConfig | None = None,
+    architecture: ModelConfig | None = None,
     seed: int = 0,
     out: str | Path | None = None,
     progress: bool = True,
@@ -86,7 +86,8 @@ def adapt(
     tfs
         For a new model: which genes are regulators; none are marked by default.
     architecture
-        For a new model, by default by the number of genes.
+        For a new model: a configuration of any registered architecture; by default scPRINT's, sized by the number
+        of genes.
     seed
         Of new weights, sampling and corruption.
     out
@@ -182,7 +183,7 @@ def adapt(
 
 
 def _check_arguments(
-    model: Any, out: str | Path | None, tfs: Collection[str], architecture: ScPrintConfig | None
+    model: Any, out: str | Path | None, tfs: Collection[str], architecture: ModelConfig | None
 ) -> None:
     if out is not None and Path(out).exists():
         msg = f"out={str(out)!r} exists already; choose another folder."
@@ -213,7 +214,7 @@ def _totals(counts: sp.csr_matrix, adata: ad.AnnData) -> np.ndarray:
 
 
 def _start(
-    model: Any, adata: ad.AnnData, *, tfs: Collection[str], architecture: ScPrintConfig | None, seed: int
+    model: Any, adata: ad.AnnData, *, tfs: Collection[str], architecture: ModelConfig | None, seed: int
 ) -> tuple[Any, Alignment, str]:
     """Copy of the model, or a new one; where its vocabulary has the genes; where its weights come from."""
     if model is not None:

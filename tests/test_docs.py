@@ -1,0 +1,32 @@
+"""What the documentation promises: the guide's code runs, and is as short as its title says."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+def code_blocks(page):
+    return re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(encoding="utf-8"), flags=re.DOTALL)
+
+
+def test_a_new_backbone_in_100_lines(tmp_path, monkeypatch):
+    pytest.importorskip("lightning")
+    from grnlab.backbones import registry
+
+    monkeypatch.setattr(registry, "_ARCHITECTURES", registry.architectures())
+    monkeypatch.chdir(tmp_path)
+    backbone, *uses = code_blocks("new_backbone.md")
+    assert len(backbone.splitlines()) <= 100
+    names = {"__name__": "pico"}
+    for code in (backbone, *uses):
+        exec(compile(code, "docs/new_backbone.md", "exec"), names)  # the page is ours
+    data, network = names["data"], names["network"]
+    true = set(zip(data.edges["source"], data.edges["target"], strict=True))
+    candidates = [(tf, gene) for tf in data.tfs for gene in data.others]
+    found = set(zip(network.edges["source"], network.edges["target"], strict=True)) & set(candidates)
+    base_rate = np.mean([pair in true for pair in candidates])
+    assert len(found & true) / len(found) > 1.5 * base_rate
