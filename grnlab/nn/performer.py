@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from grnlab.nn.attention import Recorder
+from grnlab.nn.blocks import drop
 
 
 def orthogonal_features(n_features: int, d_head: int, *, generator: torch.Generator) -> Tensor:
@@ -182,6 +183,8 @@ class PerformerBlock(nn.Module):
         See :class:`FavorAttention`.
     d_hidden
         Width of the hidden layer; ``4 · d_model`` by default.
+    dropout
+        Of what attention and MLP add, while training.
     """
 
     def __init__(
@@ -192,10 +195,12 @@ class PerformerBlock(nn.Module):
         d_head: int | None = None,
         n_features: int | None = None,
         d_hidden: int | None = None,
+        dropout: float = 0.0,
         eps: float = 1e-4,
         seed: int = 0,
     ) -> None:
         super().__init__()
+        self.dropout = dropout
         d_hidden = d_hidden or 4 * d_model
         self.norm1 = nn.LayerNorm(d_model)
         self.attention = FavorAttention(d_model, n_heads, d_head=d_head, n_features=n_features, eps=eps, seed=seed)
@@ -206,8 +211,11 @@ class PerformerBlock(nn.Module):
         self, x_BTM: Tensor, *, pad_BT: Tensor | None = None, layer: int = 0, record: Recorder | None = None
     ) -> Tensor:
         """Output of shape (B, T, M)."""
-        x_BTM = x_BTM + self.attention(self.norm1(x_BTM), pad_BT=pad_BT, layer=layer, record=record)
-        return x_BTM + self.mlp(self.norm2(x_BTM))
+        x_BTM = x_BTM + self._branch(self.attention(self.norm1(x_BTM), pad_BT=pad_BT, layer=layer, record=record))
+        return x_BTM + self._branch(self.mlp(self.norm2(x_BTM)))
+
+    def _branch(self, x_BTM: Tensor) -> Tensor:
+        return drop(x_BTM, self.dropout) if self.training else x_BTM
 
 
 class PerformerStack(nn.Module):
@@ -217,7 +225,7 @@ class PerformerStack(nn.Module):
     ----------
     n_layers
         Number of blocks.
-    d_model, n_heads, d_head, n_features, d_hidden, eps
+    d_model, n_heads, d_head, n_features, d_hidden, dropout, eps
         As in :class:`PerformerBlock`.
     seed
         Of the random features; every layer has its own.
@@ -232,12 +240,15 @@ class PerformerStack(nn.Module):
         d_head: int | None = None,
         n_features: int | None = None,
         d_hidden: int | None = None,
+        dropout: float = 0.0,
         eps: float = 1e-4,
         seed: int = 0,
     ) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(
-            PerformerBlock(d_model, n_heads, d_head=d_head, n_features=n_features, d_hidden=d_hidden, eps=eps)
+            PerformerBlock(
+                d_model, n_heads, d_head=d_head, n_features=n_features, d_hidden=d_hidden, dropout=dropout, eps=eps
+            )
             for _ in range(n_layers)
         )
         self.redraw(seed)

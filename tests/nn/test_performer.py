@@ -189,3 +189,15 @@ def test_sizes():
     assert FavorAttention(10, 4, d_head=3, n_features=5)(torch.zeros(1, 2, 10)).shape == (1, 2, 10)
     with pytest.raises(ValueError, match="d_model=10 must be a multiple of n_heads=4, or give d_head"):
         FavorAttention(10, 4)
+
+
+def test_dropout_is_for_training_alone():
+    torch.manual_seed(0)
+    stack = PerformerStack(2, 12, 3, dropout=0.5)
+    x = torch.randn(2, 5, 12)
+    assert not torch.equal(stack(x), stack(x))
+    still = stack.eval()(x)
+    assert torch.equal(still, stack(x))
+    plain = PerformerStack(2, 12, 3).train()
+    plain.load_state_dict(stack.state_dict())
+    torch.testing.assert_close(plain(x), still)
