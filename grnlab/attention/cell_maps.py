@@ -33,8 +33,8 @@ def attention_cells(model: Backbone, cell: Cell, config: ReadOutConfig) -> Itera
         )
         n_tokens, device = q_BHTD.shape[2], q_BHTD.device
         weights_H = torch.ones(q_BHTD.shape[1], device=device)
-        if spec.kind == "kernel":
-            map_TT, _ = combine_map(q_BHTD[0], k_BHTD[0], weights_H, MapOptions(spec.scale, kind=spec.kind))
+        if spec.arithmetic == "kernel":
+            map_TT, _ = combine_map(q_BHTD[0], k_BHTD[0], weights_H, MapOptions(spec.scale, kind=spec.arithmetic))
         else:
             map_TT = torch.zeros(n_tokens, n_tokens, device=device)
             cell_mean_map(q_BHTD, k_BHTD, weights_H, map_TT, scale=spec.scale)
@@ -124,7 +124,7 @@ def _run(model: Backbone, tokens: CellTokens) -> list[Layer]:
 def _used(q_THD: Tensor, k_THD: Tensor, spec: AttentionSpec) -> Tensor:
     """The attention the model used, special tokens included: shape (H, P + T, P + T)."""
     products_HTT = torch.einsum("ihd,jhd->hij", q_THD, k_THD)
-    return products_HTT if spec.kind == "kernel" else torch.softmax(spec.scale * products_HTT, dim=-1)
+    return products_HTT if spec.arithmetic == "kernel" else torch.softmax(spec.scale * products_HTT, dim=-1)
 
 
 def _genes(map_TT: Tensor, model: Backbone) -> Tensor:

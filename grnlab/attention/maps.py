@@ -1,8 +1,8 @@
 """Attention maps as pooled queries and keys: any block on demand, never a (heads, genes, genes) array.
 
-Of a model with kernel attention (``spec.kind``) queries and keys are features, and a map is that of mean features: the
-mean, over all pairs of a cell that shows the query gene and a cell that shows the key gene, of the kernel between them,
-each cell scaled so that its own rows sum to 1; then the rows are normalised over the genes of the map.
+Of a model with kernel attention or two hops (``spec.kind``) queries and keys are features, and a map is that of mean
+features: the mean, over all pairs of a cell that shows the query gene and a cell that shows the key gene, of the kernel
+between them, each cell scaled so that its own rows sum to 1; then the rows are normalised over the genes of the map.
 
 Shape suffixes: L layers, H heads, G genes, D head dimension.
 """
@@ -29,7 +29,7 @@ class GroupMaps:
     name
         Name of the group.
     q_sum_LHGD, k_sum_LHGD
-        Sums over cells, float32, shape (n_layers, n_heads, n_genes, d_head); of features for a kernel.
+        Sums over cells, float32, shape (n_layers, n_heads, n_genes, d_head); of features for a kernel and for two hops.
     count_G
         Cells summed for each gene, int64.
     n_cells
@@ -99,7 +99,7 @@ class AttentionMaps:
     @property
     def kernel_path(self) -> str:
         """Which implementation of the map operations `backend="auto"` runs here, for provenance."""
-        return "torch" if self.spec.kind == "kernel" else resolve_backend("auto")
+        return "torch" if self.spec.arithmetic == "kernel" else resolve_backend("auto")
 
     def group(self, name: str) -> GroupMaps:
         """One group.
@@ -138,7 +138,7 @@ class AttentionMaps:
             See :class:`grnlab_kernels.MapOptions`.
         """
         q_HGD, k_HGD, weights_H = self._heads(group, weights_LH, rows)
-        options = MapOptions(self.spec.scale, symmetrize, apc, self.spec.kind)
+        options = MapOptions(self.spec.scale, symmetrize, apc, self.spec.arithmetic)
         return map_panels(q_HGD, k_HGD, weights_H, options, backend=backend)
 
     def topk(
@@ -176,7 +176,7 @@ class AttentionMaps:
         inside = None
         if candidates is not None:
             inside = torch.from_numpy(np.flatnonzero(np.isin(rows, candidates)))
-        options = MapOptions(self.spec.scale, symmetrize, apc, self.spec.kind)
+        options = MapOptions(self.spec.scale, symmetrize, apc, self.spec.arithmetic)
         partner, value = topk_edges(
             q_HGD, k_HGD, weights_H, n_edges, options, per=per, candidates=inside, backend=backend
         )
@@ -193,7 +193,7 @@ class AttentionMaps:
         apc: bool = False,
     ) -> np.ndarray:
         """Whole map of a group, float32, shape (genes, genes), row = query = target: for notebooks and small sets."""
-        options = MapOptions(self.spec.scale, symmetrize, apc, self.spec.kind)
+        options = MapOptions(self.spec.scale, symmetrize, apc, self.spec.arithmetic)
         return combine_map(*self._heads(group, weights_LH, rows), options)[0].numpy()
 
     def _heads(self, group: str, weights_LH: Tensor | None, rows: np.ndarray | None) -> tuple[Tensor, Tensor, Tensor]:

@@ -19,6 +19,8 @@ CONTEXTS = ("shared", "expressed")
 READOUT_OF_MAPS = {
     "softmax": "softmax of mean queries and keys over the cells of a group",
     "kernel": "kernel map (linear attention, no softmax) of mean features over the cells of a group",
+    "two_hop": "two-hop map (gene → latents → gene, no softmax between genes) of mean attentions to and of the latents "
+    "over the cells of a group",
 }
 """Kind of attention → what a pooled map is, for provenance."""
 _TOKENS_PER_BATCH = 8_192  # activations stay near the last-level cache: 4 % less CPU time than twice as many

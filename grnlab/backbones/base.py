@@ -14,6 +14,8 @@ from grnlab.data.tokens import CellTokens
 from grnlab.genes import GeneVocab
 from grnlab.nn.attention import Recorder
 
+ATTENTION_KINDS = ("softmax", "kernel", "two_hop")
+
 
 @dataclass(frozen=True)
 class Encoded:
@@ -47,15 +49,17 @@ class AttentionSpec:
     Attributes
     ----------
     n_layers, n_heads, d_head
-        Sizes; every layer has the same. Of a kernel, `d_head` is the number of its features.
+        Sizes; every layer has the same. Of a kernel, `d_head` is the number of its features; of two hops, of latents.
     scale
-        Factor of the logits; 1 for a kernel.
+        Factor of the logits; 1 for a kernel and for two hops.
     n_prefix
         Special tokens that stand before the genes in every layer.
     kind
         ``"softmax"``: attention is the softmax of ``scale · q · k``. ``"kernel"`` (linear attention, as in Performers):
         what is recorded are features, none negative, and attention is ``q · k`` itself, scaled so that a row over all
-        tokens sums to 1. Kernel maps are no softmax attention, and are not to be reported as such.
+        tokens sums to 1. ``"two_hop"`` (genes attend to latents, which attend to genes, as in Perceivers): what is
+        recorded is the attention of a gene over the latents and that of the latents over a gene, none negative, and a
+        map is ``q · k`` too. Neither is softmax attention between genes, nor to be reported as such.
 
     Raises
     ------
@@ -71,9 +75,14 @@ class AttentionSpec:
     kind: str = "softmax"
 
     def __post_init__(self) -> None:
-        if self.kind not in ("softmax", "kernel"):
-            msg = f"kind={self.kind!r} is unknown; choose 'softmax' or 'kernel'."
+        if self.kind not in ATTENTION_KINDS:
+            msg = f"kind={self.kind!r} is unknown; choose one of {ATTENTION_KINDS}."
             raise ValueError(msg)
+
+    @property
+    def arithmetic(self) -> str:
+        """How maps are made of what is recorded, a kind of :mod:`grnlab_kernels`: ``"softmax"`` or ``"kernel"``."""
+        return "softmax" if self.kind == "softmax" else "kernel"
 
 
 @runtime_checkable

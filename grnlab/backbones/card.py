@@ -5,6 +5,7 @@ from typing import Any
 
 _ROWS = 12  # of the loss curve
 
+_WIDTHS = {"softmax": "", "kernel": " features (kernel attention)", "two_hop": " latents (two-hop maps)"}
 _HEADER = """---
 library_name: grnlab
 tags:
@@ -26,7 +27,7 @@ def model_card(model: Any, provenance: Mapping[str, Any]) -> str:
         How it was made, as :func:`grnlab.training.pretrain` tells it; what is not in it is left out.
     """
     made, sizes = provenance, model.attention
-    head = f"{sizes.d_head} features (kernel attention)" if sizes.kind == "kernel" else str(sizes.d_head)
+    head = f"{sizes.d_head}{_WIDTHS[sizes.kind]}"
     n_parameters = sum(weight.numel() for weight in model.parameters())
     lines = [
         f"- **Architecture**: {type(model).__name__}, {sizes.n_layers} layers, {sizes.n_heads} heads of "

@@ -341,7 +341,7 @@ def _problem(case: _Case) -> RidgeProblem:
         *_queries_keys(case),
         *(target_E, regulator_E),
         scale=case.maps.spec.scale,
-        kind=case.maps.spec.kind,
+        kind=case.maps.spec.arithmetic,
         query=query,
         key=key,
         fold=fold,
@@ -352,7 +352,7 @@ def _problem(case: _Case) -> RidgeProblem:
 
 def _per_head(case: _Case, universe: Universe) -> Tensor:
     q_HGD, k_HGD = _queries_keys(case)
-    map_of: dict[str, Any] = {"scale": case.maps.spec.scale, "kind": case.maps.spec.kind}
+    map_of: dict[str, Any] = {"scale": case.maps.spec.scale, "kind": case.maps.spec.arithmetic}
     targets, regulators = torch.from_numpy(universe.targets), torch.from_numpy(universe.regulators)
     every = head_hist(q_HGD, k_HGD, query=targets, key=regulators, **map_of)
     regulator_E, target_E = (torch.from_numpy(genes) for genes in universe.pairs())

@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 _NORMALISATION = {
     "softmax": "softmax over the network's genes; special tokens excluded before it",
     "kernel": "shares of a kernel (no softmax) over the network's genes; special tokens excluded before it",
+    "two_hop": "shares of two hops (no softmax) over the network's genes; special tokens excluded before it",
 }
 
 

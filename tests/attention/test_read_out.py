@@ -154,7 +154,7 @@ def test_a_model_that_cannot_serve_a_method_is_told_why(human_model, make_cells,
 
 
 def test_attention_that_is_neither_softmax_nor_kernel():
-    with pytest.raises(ValueError, match="kind='cross' is unknown; choose 'softmax' or 'kernel'"):
+    with pytest.raises(ValueError, match=r"kind='cross' is unknown; choose one of \('softmax', 'kernel', 'two_hop'\)"):
         AttentionSpec(1, 2, 4, 1.0, 0, "cross")
 
 
