@@ -45,7 +45,7 @@ def public():
 
 PUBLIC = public()
 # Parts that rooms call, not people.
-_INNER = ("grnlab.data.sample_context", "grnlab.attention.pool_queries_keys")
+_INNER = ("grnlab.data.sample_context", "grnlab.attention.pool_queries_keys", "grnlab.tasks.cell_embeddings")
 FUNCTIONS = {name: thing for name, thing in PUBLIC.items() if inspect.isfunction(thing)}
 
 

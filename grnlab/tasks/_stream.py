@@ -1,0 +1,168 @@
+"""Run a function of batches over all cells: with progress, and resumable where a folder is given."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+
+from grnlab._files import atomic_file
+from grnlab._progress import progress
+from grnlab.backbones.base import Backbone
+from grnlab.data.tokens import CellTokens
+from grnlab.tasks._cells import CellSource
+
+TOKENS_PER_BATCH = 8_192  # activations stay near the last-level cache
+_STATE = "run.json"
+Batch = tuple[np.ndarray, CellTokens]
+Widths = Mapping[str, tuple[int, ...]]
+
+
+class Results:
+    """Arrays with a row per cell; with a folder, in files there, of which finished blocks outlive the process.
+
+    Parameters
+    ----------
+    shapes
+        Name → shape of a row.
+    n_cells
+        Number of rows.
+    out
+        Folder; None keeps all in memory.
+    identity
+        What makes a run the same: cells, model, settings.
+
+    Raises
+    ------
+    FileExistsError
+        When the folder holds another run, or anything else.
+    """
+
+    def __init__(self, shapes: Widths, n_cells: int, *, out: str | Path | None, identity: Mapping[str, Any]) -> None:
+        self._out = None if out is None else Path(out)
+        self._identity = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()
+        self._done: set[int] = set()
+        whole = {name: (n_cells, *shape) for name, shape in shapes.items()}
+        self.arrays: dict[str, np.ndarray] = {}
+        if self._out is None:
+            self.arrays |= {name: np.empty(shape, dtype=np.float32) for name, shape in whole.items()}
+            return
+        found = self._open(self._out)
+        self.arrays = {
+            name: np.lib.format.open_memmap(
+                self._out / f"{name}.npy",
+                mode="r+" if found else "w+",
+                dtype=np.float32,
+                shape=None if found else shape,
+            )
+            for name, shape in whole.items()
+        }
+        self._save()
+
+    def _open(self, out: Path) -> bool:
+        """Whether the folder holds this very run; it is made where there is none."""
+        state = out / _STATE
+        if state.is_file():
+            content = json.loads(state.read_text(encoding="utf-8"))
+            if content.get("identity") == self._identity:
+                self._done = set(content["done"])
+                return True
+            msg = (
+                f"out={str(out)!r} holds a run on other cells, or of another model or settings; choose another folder."
+            )
+            raise FileExistsError(msg)
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            msg = f"out={str(out)!r} exists and holds something else; choose a new folder."
+            raise FileExistsError(msg)
+        out.mkdir(parents=True, exist_ok=True)
+        return False
+
+    def __contains__(self, block: int) -> bool:
+        return block in self._done
+
+    def finish(self, block: int) -> None:
+        """All rows of a block are written."""
+        self._done.add(block)
+        for array in self.arrays.values():
+            if isinstance(array, np.memmap):
+                array.flush()
+        self._save()
+
+    def _save(self) -> None:
+        if self._out is None:
+            return
+        with atomic_file(self._out / _STATE, overwrite=True) as temporary:
+            temporary.write_text(json.dumps({"identity": self._identity, "done": sorted(self._done)}), encoding="utf-8")
+
+
+def batches(
+    model: Backbone, counts: sp.csr_matrix, tokens: np.ndarray, totals: np.ndarray, *, context: str = "expressed"
+) -> Iterator[Batch]:
+    """Cells as the model reads them: row numbers, and tokens on its device. Cells of like length go together.
+
+    Parameters
+    ----------
+    model
+        Backbone in evaluation mode.
+    counts, tokens, totals, context
+        As in :func:`grnlab.data.tokens.tokenize`.
+    """
+    if context not in ("expressed", "shared"):
+        msg = f"context={context!r} is unknown; choose 'expressed' or 'shared'."
+        raise ValueError(msg)
+    device, least = getattr(model, "device", torch.device("cpu")), getattr(model, "tokens_per_cell", 1)
+    lengths = np.diff(counts.indptr) if context == "expressed" else np.full(counts.shape[0], len(tokens))
+    order = np.argsort(-lengths, kind="stable")  # the longest first: what memory it takes shows at once
+    start = 0
+    while start < len(order):
+        size = max(1, TOKENS_PER_BATCH // max(int(lengths[order[start]]), least))
+        rows = order[start : start + size]
+        yield rows, model.tokenize(counts[rows], tokens, totals[rows], context=context).to(device)
+        start += size
+
+
+def run_cells(
+    cells: CellSource,
+    function: Callable[[sp.csr_matrix, slice], Iterator[tuple[np.ndarray, Mapping[str, Any]]]],
+    shapes: Widths,
+    *,
+    desc: str,
+    settings: Mapping[str, Any],
+    out: str | Path | None = None,
+) -> dict[str, np.ndarray]:
+    """Arrays with a row per cell, block by block.
+
+    Parameters
+    ----------
+    cells
+        Counts.
+    function
+        Takes the counts of a block and its rows; gives row numbers within the block, and name → rows of each array.
+    shapes
+        Name → shape of a row.
+    desc
+        What the progress bar says.
+    settings
+        Whatever else decides the result; a folder with other settings is not gone on with.
+    out
+        Folder to keep finished blocks in; the same call goes on where a killed one stopped.
+    """
+    identity = {"task": desc, "cells": cells.identity, "settings": dict(settings)}
+    identity |= {key: cells.provenance[key] for key in ("model", "weights_sha256", "vocab_sha256")}
+    results = Results(shapes, len(cells), out=out, identity=identity)
+    with progress(total=len(cells), desc=desc, unit="cell") as bar:
+        for number, rows in enumerate(cells.blocks()):
+            if number not in results:
+                with torch.inference_mode():
+                    for within, values in function(cells.read(rows), rows):
+                        for name, value in values.items():
+                            results.arrays[name][rows.start + within] = value
+                        bar.update(len(within))
+                results.finish(number)
+            else:
+                bar.update(rows.stop - rows.start)
+    return results.arrays
