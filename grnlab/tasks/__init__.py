@@ -1,18 +1,5 @@
-"""What a pretrained model does besides networks: cells embedded, from blocks of counts read one after the other."""
+"""What a pretrained model does besides networks."""
 
-from grnlab.tasks._targets import few_shot
 from grnlab.tasks.embed import cell_embeddings, embed
-from grnlab.tasks.fine_tune import FineTuneConfig, fine_tune
-from grnlab.tasks.fine_tuned import FineTuned
-from grnlab.tasks.scores import classification_scores, regression_scores
 
-__all__ = [
-    "FineTuneConfig",
-    "FineTuned",
-    "cell_embeddings",
-    "classification_scores",
-    "embed",
-    "few_shot",
-    "fine_tune",
-    "regression_scores",
-]
+__all__ = ["cell_embeddings", "embed"]
