@@ -23,8 +23,8 @@ def summarise(cases: pd.DataFrame, *, n_draws: int = 1_000, level: float = 0.95,
 
     Returns
     -------
-    Columns ``method, n_cases, auprc_ratio, auprc_ratio_lo, auprc_ratio_hi, epr, epr_lo, epr_hi, mean_rank, cpu_s,
-    auroc, per_tf_auroc``, best ratio first. ``mean_rank`` is that by AUPRC ratio among the methods of the case, 1
+    One row per method, best ratio first: ``method``, ``n_cases``, the means ``auprc_ratio`` and ``epr`` with their
+    intervals (``_lo``, ``_hi``), ``mean_rank``, ``cpu_s``, ``auroc``, ``per_tf_auroc``. ``mean_rank`` is that by AUPRC ratio among the methods of the case, 1
     the best; a method on fewer cases than others (``n_cases``) cannot be compared with them by its means.
 
     Examples
