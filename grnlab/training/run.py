@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from grnlab.backbones import ScPrint
+from grnlab.backbones.registry import build_model
 from grnlab.training.estimate import Estimate, estimate
 from grnlab.training.pretrain import check_folders, pretrain
 from grnlab.training.recipe import Recipe
@@ -63,8 +63,9 @@ def dry_run(recipe: Recipe, data: str | Path) -> tuple[str, Estimate]:
     vocab = recipe.vocab()
     cells = recipe.cells(data, vocab)
     config = recipe.model_config(cells, data)
-    classes = ", ".join(f"{name} ({len(config.labels(name))} labels)" for name in config.classes) or "none"
+    classes = [f"{name} ({len(values)} labels)" for name, values in cells.label_values.items() if len(values) > 1]
     text = (
-        f"{len(cells):,} cells of {len(cells.names)} files, {len(vocab):,} genes in the vocabulary; classes: {classes}"
+        f"{len(cells):,} cells of {len(cells.names)} files, {len(vocab):,} genes in the vocabulary; labels: "
+        f"{', '.join(classes) or 'none'}"
     )
-    return text, estimate(ScPrint(vocab, config, name=recipe.name), recipe.training)
+    return text, estimate(build_model(vocab, config, name=recipe.name), recipe.training)
