@@ -3,6 +3,8 @@
 from grnlab.backbones.base import AttentionSpec, Backbone, Encoded
 from grnlab.backbones.checkpoint import builtin_models, load_model, save_model
 from grnlab.backbones.scprint import ScPrint, ScPrintConfig
+from grnlab.backbones.xtrimogene import XTrimoGene
+from grnlab.backbones.xtrimogene_config import XTrimoGeneConfig
 
 __all__ = [
     "AttentionSpec",
@@ -10,6 +12,8 @@ __all__ = [
     "Encoded",
     "ScPrint",
     "ScPrintConfig",
+    "XTrimoGene",
+    "XTrimoGeneConfig",
     "builtin_models",
     "load_model",
     "save_model",

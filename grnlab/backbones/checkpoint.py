@@ -108,7 +108,7 @@ def load_model(
         Read a publisher's file that holds other objects than tensors and plain values. They become empty stand-ins;
         keep the result with :func:`save_model`, and the pickle is not needed again.
     part
-        Of a published model that is read in parts: ``"encoder"`` (the default) or ``"decoder"`` of scFoundation. The
+        Of scFoundation and xTrimoGene, read in parts: ``"encoder"`` (the default) or ``"decoder"``. The
         decoder has kernel attention, see :class:`grnlab.backbones.AttentionSpec`. Kept with :func:`save_model`, it is a
         model of its own, which the command line takes too.
 
@@ -140,9 +140,6 @@ def load_model(
     if not (folder / "genes.tsv.gz").exists() and (layout := find_layout(folder)) is not None:
         return load_published(folder, layout, allow_pickle=allow_pickle, part=part).to(device)
     _refuse_what_is_no_folder(name, folder)
-    if part is not None:
-        msg = f"part={part!r}: {name} is a checkpoint of grnlab, which is one model; leave part out."
-        raise ValueError(msg)
     try:
         config = dict(json.loads((folder / "config.json").read_text(encoding="utf-8")))
         weights = load_file(folder / "model.safetensors")
@@ -178,7 +175,13 @@ def load_model(
     model.provenance = config["provenance"]
     model.heads = config.get("heads", {})
     show_licence(model)
-    return model.eval().to(device)
+    model.eval().to(device)
+    if part is None:
+        return model
+    if not hasattr(model, "part"):
+        msg = f"part={part!r}: {name} is a checkpoint of grnlab, which is one model; leave part out."
+        raise ValueError(msg)
+    return model.part(part)
 
 
 def builtin_models() -> dict[str, Path]:

@@ -100,6 +100,32 @@ def as_recorded(q_BTHR: Tensor, k_BTHR: Tensor, pad_BT: Tensor | None = None) ->
     return q_BTHR / total_BTH.unsqueeze(-1), k_BTHR
 
 
+def take_rows(x_BTK: Tensor, place_BN: Tensor) -> Tensor:
+    """Rows of each cell, in the order given, shape (B, N, ...)."""
+    return x_BTK[torch.arange(len(x_BTK), device=x_BTK.device).unsqueeze(1), place_BN]
+
+
+def rows_of(record: Recorder, place_BN: Tensor) -> Recorder:
+    """Recorder that hands on only some tokens of each cell.
+
+    Features of these tokens still have the attention the layer used as their products: what is missing of 1 in a row
+    went to tokens that are not handed on.
+
+    Parameters
+    ----------
+    record
+        Receives queries, keys, values and outputs of these tokens.
+    place_BN
+        Their places.
+    """
+
+    def keep(layer: int, q_BTHD: Tensor, k_BTHD: Tensor, v_BTHD: Tensor | None, out_BTHD: Tensor | None) -> None:
+        v_BNHD, out_BNHD = (None if x is None else take_rows(x, place_BN) for x in (v_BTHD, out_BTHD))
+        record(layer, take_rows(q_BTHD, place_BN), take_rows(k_BTHD, place_BN), v_BNHD, out_BNHD)
+
+    return keep
+
+
 class FavorAttention(nn.Module):
     """Multi-head FAVOR+ self-attention with biases; O(T) in time and memory.
 

@@ -11,6 +11,7 @@ from grnlab.objectives.denoise import Denoise
 from grnlab.objectives.hierarchy import Hierarchy, read_hierarchy
 from grnlab.objectives.mask import Mask
 from grnlab.objectives.mvc import Mvc
+from grnlab.objectives.read_depth import ReadDepth
 
 REGISTRY: dict[str, type] = {
     "denoise": Denoise,
@@ -19,6 +20,7 @@ REGISTRY: dict[str, type] = {
     "mvc": Mvc,
     "classify": Classify,
     "contrast": Contrast,
+    "read_depth": ReadDepth,
 }
 
 __all__ = [
@@ -31,6 +33,7 @@ __all__ = [
     "Mask",
     "Mvc",
     "Objective",
+    "ReadDepth",
     "build_objectives",
     "count_loss",
     "masked_mean",

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from grnlab.backbones.published.base import PublishedModel, by_token
 from grnlab.data.tokens import CellTokens, expressed_context
 from grnlab.genes import GeneVocab
+from grnlab.nn.discretize import AutoDiscretization
 from grnlab.nn.post_norm import PostNormStack
 
 _TARGET_SUM = 1e4
@@ -54,29 +55,6 @@ class ScFoundationConfig:
     def from_dict(cls, values: Mapping[str, Any]) -> "ScFoundationConfig":
         """Inverse of :meth:`to_dict`; an unknown key raises TypeError."""
         return cls(**values)
-
-
-class AutoDiscretization(nn.Module):
-    """A value as a mixture of `n_bins` learned vectors, whose weights two layers make of the value.
-
-    Parameters
-    ----------
-    n_bins, d_model
-        Number and size of the vectors.
-    alpha
-        Weight of the first layer beside the second.
-    """
-
-    def __init__(self, n_bins: int, d_model: int, *, alpha: float) -> None:
-        super().__init__()
-        self.first, self.second = nn.Linear(1, n_bins), nn.Linear(n_bins, n_bins)
-        self.bins = nn.Embedding(n_bins, d_model)
-        self.alpha = alpha
-
-    def forward(self, values_BT: Tensor) -> Tensor:
-        """Embeddings of shape (B, T, M)."""
-        first_BTK = nn.functional.leaky_relu(self.first(values_BT.unsqueeze(-1)), 0.1)
-        return (self.alpha * first_BTK + self.second(first_BTK)).softmax(-1) @ self.bins.weight
 
 
 class ScFoundation(PublishedModel):

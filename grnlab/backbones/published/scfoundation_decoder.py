@@ -20,9 +20,11 @@ from torch import Tensor, nn
 
 from grnlab.backbones.base import AttentionSpec, Encoded
 from grnlab.backbones.published.scfoundation import ScFoundation, ScFoundationConfig, known_totals, log_values
+from grnlab.backbones.xtrimogene_tokens import visible_only
 from grnlab.data.tokens import CellTokens, shared_context
 from grnlab.genes import GeneVocab
 from grnlab.nn import PerformerStack, Recorder
+from grnlab.nn.performer import rows_of, take_rows
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ class ScFoundationDecoder(ScFoundation):
 
     def embed(self, tokens: CellTokens) -> tuple[Tensor, Tensor]:
         """Embeddings of the genes that are read (B, T, M), and what enters the decoder (B, P + G, d_decoder)."""
-        shown = _expressed(tokens)
+        shown, _ = visible_only(tokens)
         x_BTM = self.encoder_norm(self.encoder(super().embed(shown)[1], pad_BT=self._pad(shown)))
         zero_11M = self.value_encoder(x_BTM.new_zeros(1, 1))
         every_BGM = (zero_11M + self.gene_embedding.weight).expand(len(tokens), -1, -1).clone()
@@ -117,35 +119,17 @@ class ScFoundationDecoder(ScFoundation):
     def encode(self, tokens: CellTokens, *, record: Recorder | None = None) -> Encoded:
         """Run the transformer; `record` receives features, values and outputs, special tokens first."""
         gene_BTM, x_BGM = self.embed(tokens)
-        x_BGM = self.final_norm(self.stack(x_BGM, record=None if record is None else self._of(tokens, record)))
-        genes_BTM = self._read(x_BGM, tokens)[:, self.n_prefix :]
+        x_BGM = self.final_norm(
+            self.stack(x_BGM, record=None if record is None else rows_of(record, self._places(tokens)))
+        )
+        genes_BTM = take_rows(x_BGM, self._places(tokens))[:, self.n_prefix :]
         return Encoded(genes_BTM, x_BGM[:, 0], {}, gene_BTM, tokens.pad_BT)
 
     def record_qk(self, tokens: CellTokens, *, record: Recorder) -> None:
         """Record the features of every layer, and compute nothing beyond them."""
-        self.stack.record_qk(self.embed(tokens)[1], record=self._of(tokens, record))
+        self.stack.record_qk(self.embed(tokens)[1], record=rows_of(record, self._places(tokens)))
 
-    def _read(self, x_BGM: Tensor, tokens: CellTokens) -> Tensor:
-        """Rows of the special tokens and of the genes that are read."""
-        special_BP = torch.arange(self.n_prefix, device=x_BGM.device).expand(len(tokens), -1)
-        place_BT = torch.cat([special_BP, self.n_prefix + tokens.genes_BT], dim=1)
-        return x_BGM[torch.arange(len(tokens), device=x_BGM.device).unsqueeze(1), place_BT]
-
-    def _of(self, tokens: CellTokens, record: Recorder) -> Recorder:
-        """Hand on what belongs to the special tokens and to the genes that are read."""
-
-        def keep(layer: int, q_BTHD: Tensor, k_BTHD: Tensor, v_BTHD: Tensor | None, out_BTHD: Tensor | None) -> None:
-            v_BTHD, out_BTHD = (None if x is None else self._read(x, tokens) for x in (v_BTHD, out_BTHD))
-            record(layer, self._read(q_BTHD, tokens), self._read(k_BTHD, tokens), v_BTHD, out_BTHD)
-
-        return keep
-
-
-def _expressed(tokens: CellTokens) -> CellTokens:
-    """The genes above zero of each cell, in the order of the tokens: what the encoder is shown."""
-    real_BT = tokens.real_BT & (tokens.values_BT > 0)
-    width = max(int(real_BT.sum(1).max()), 1)
-    first_BT = (~real_BT).to(torch.uint8).argsort(dim=1, stable=True)[:, :width]
-    pad_BT = ~real_BT.gather(1, first_BT)
-    genes_BT, values_BT = tokens.genes_BT.gather(1, first_BT), tokens.values_BT.gather(1, first_BT)
-    return CellTokens(genes_BT, values_BT, tokens.totals_B, pad_BT if pad_BT.any() else None)
+    def _places(self, tokens: CellTokens) -> Tensor:
+        """Rows of the special tokens and of the genes that are read, (B, P + T)."""
+        special_BP = torch.arange(self.n_prefix, device=tokens.genes_BT.device).expand(len(tokens), -1)
+        return torch.cat([special_BP, self.n_prefix + tokens.genes_BT], dim=1)
