@@ -2,6 +2,7 @@
 
 from grnlab.backbones.base import AttentionSpec, Backbone, Encoded
 from grnlab.backbones.checkpoint import builtin_models, load_model, save_model
+from grnlab.backbones.exceiver import Exceiver, ExceiverConfig
 from grnlab.backbones.scprint import ScPrint, ScPrintConfig
 from grnlab.backbones.xtrimogene import XTrimoGene
 from grnlab.backbones.xtrimogene_config import XTrimoGeneConfig
@@ -10,6 +11,8 @@ __all__ = [
     "AttentionSpec",
     "Backbone",
     "Encoded",
+    "Exceiver",
+    "ExceiverConfig",
     "ScPrint",
     "ScPrintConfig",
     "XTrimoGene",

@@ -8,6 +8,7 @@ from grnlab.objectives.bottleneck import Bottleneck
 from grnlab.objectives.classify import Classify
 from grnlab.objectives.contrast import Contrast
 from grnlab.objectives.denoise import Denoise
+from grnlab.objectives.discrete_noise import DiscreteNoise
 from grnlab.objectives.hierarchy import Hierarchy, read_hierarchy
 from grnlab.objectives.mask import Mask
 from grnlab.objectives.mvc import Mvc
@@ -21,6 +22,7 @@ REGISTRY: dict[str, type] = {
     "classify": Classify,
     "contrast": Contrast,
     "read_depth": ReadDepth,
+    "discretenoise": DiscreteNoise,
 }
 
 __all__ = [
@@ -29,6 +31,7 @@ __all__ = [
     "Classify",
     "Contrast",
     "Denoise",
+    "DiscreteNoise",
     "Hierarchy",
     "Mask",
     "Mvc",

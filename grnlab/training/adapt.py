@@ -76,9 +76,9 @@ def adapt(
     layer
         Layer that holds the counts; ``X`` by default.
     objectives
-        See :func:`grnlab.objectives.build_objectives`. By default ``("mask", "mvc")``; for a new model masking of half
-        the genes alone, which on simulated networks makes its attention and Jacobian find more edges than masking less
-        or the cell embedding beside it.
+        See :func:`grnlab.objectives.build_objectives`. By default ``model.objectives`` where it has such, else
+        ``("mask", "mvc")``; for a new model masking of half the genes alone, which on simulated networks makes its
+        attention and Jacobian find more edges than masking less or the cell embedding beside it.
     lr
         Learning rate after a short warm-up, from where it falls to zero: 3e-4 by default, 3e-3 for a new model.
     batch_size, n_tokens
@@ -133,7 +133,8 @@ def adapt(
     if max_steps is None:
         max_steps = _UNTIL_THE_CLOCK if max_minutes is not None else 3_000 if model is None else 1_000
     if objectives is None:
-        objectives = ({"name": "mask", "rate": 0.5},) if model is None else ("mask", "mvc")
+        own = getattr(model, "objectives", ("mask", "mvc"))
+        objectives = ({"name": "mask", "rate": 0.5},) if model is None else own
     config = PretrainConfig(
         objectives=objectives,
         n_tokens=min(n_tokens, len(cells.available[0])),

@@ -109,6 +109,8 @@ def pretrain(
     state = _state_to_resume(run, identity) if resume and run is not None else None
     if state is None:
         _start_gene_vectors(backbone, cells, train_rows, config)
+        if hasattr(backbone, "fit_statistics"):
+            backbone.fit_statistics(cells, train_rows)
     else:
         backbone.load_state_dict(state.part("model"))
     trainer, loop = fit(
