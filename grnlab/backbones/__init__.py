@@ -1,7 +1,9 @@
 """Backbones: pretrained transformers whose attention can be read."""
 
 from grnlab.backbones.base import AttentionSpec, Backbone, Encoded
+from grnlab.backbones.celllm import CellLM, CellLMConfig
 from grnlab.backbones.checkpoint import builtin_models, load_model, save_model
+from grnlab.backbones.drugbert import DrugBert, DrugBertConfig
 from grnlab.backbones.exceiver import Exceiver, ExceiverConfig
 from grnlab.backbones.scprint import ScPrint, ScPrintConfig
 from grnlab.backbones.xtrimogene import XTrimoGene
@@ -10,6 +12,10 @@ from grnlab.backbones.xtrimogene_config import XTrimoGeneConfig
 __all__ = [
     "AttentionSpec",
     "Backbone",
+    "CellLM",
+    "CellLMConfig",
+    "DrugBert",
+    "DrugBertConfig",
     "Encoded",
     "Exceiver",
     "ExceiverConfig",

@@ -9,10 +9,16 @@ from grnlab.objectives.classify import Classify
 from grnlab.objectives.contrast import Contrast
 from grnlab.objectives.denoise import Denoise
 from grnlab.objectives.discrete_noise import DiscreteNoise
+from grnlab.objectives.divide import encode_in_parts, info_nce
+from grnlab.objectives.dropout_contrast import DropoutContrast
 from grnlab.objectives.hierarchy import Hierarchy, read_hierarchy
 from grnlab.objectives.mask import Mask
+from grnlab.objectives.mask_bins import MaskBins
+from grnlab.objectives.mask_values import MaskValues
 from grnlab.objectives.mvc import Mvc
 from grnlab.objectives.read_depth import ReadDepth
+from grnlab.objectives.respond import Respond
+from grnlab.objectives.tell_conditions import TellConditions
 
 REGISTRY: dict[str, type] = {
     "denoise": Denoise,
@@ -22,7 +28,12 @@ REGISTRY: dict[str, type] = {
     "classify": Classify,
     "contrast": Contrast,
     "read_depth": ReadDepth,
+    "mask_bins": MaskBins,
+    "dropout_contrast": DropoutContrast,
     "discretenoise": DiscreteNoise,
+    "mask_values": MaskValues,
+    "tell_conditions": TellConditions,
+    "respond": Respond,
 }
 
 __all__ = [
@@ -32,13 +43,20 @@ __all__ = [
     "Contrast",
     "Denoise",
     "DiscreteNoise",
+    "DropoutContrast",
     "Hierarchy",
     "Mask",
+    "MaskBins",
+    "MaskValues",
     "Mvc",
     "Objective",
     "ReadDepth",
+    "Respond",
+    "TellConditions",
     "build_objectives",
     "count_loss",
+    "encode_in_parts",
+    "info_nce",
     "masked_mean",
     "read_hierarchy",
 ]

@@ -23,6 +23,7 @@ import torch
 from grnlab._optional import require
 from grnlab._provenance import versions
 from grnlab.backbones import ScPrintConfig, save_model
+from grnlab.backbones.published.base import PublishedModel
 from grnlab.backbones.registry import ModelConfig, Pretrained, architecture_of, build_model
 from grnlab.data import CellCollection
 from grnlab.data.counts import counts_of
@@ -195,7 +196,7 @@ def _check_arguments(
     if model is not None and not isinstance(model, torch.nn.Module):
         msg = f"model must be a backbone, see grnlab.load_model, or None; got {type(model).__name__}."
         raise ValueError(msg)
-    if model is not None and not hasattr(model, "decode"):
+    if isinstance(model, PublishedModel) and not hasattr(model, "decode"):
         msg = f"{model.name!r} is a published model that is read without its decoder, so it cannot be trained here."
         raise ValueError(msg)
 

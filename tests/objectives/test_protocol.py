@@ -2,10 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-import pytest
 import torch
-import torch.nn.functional as F
-from torch.utils.checkpoint import checkpoint
 
 from grnlab.backbones import Encoded, ScPrint, ScPrintConfig
 from grnlab.data import CellTokens
@@ -114,64 +111,6 @@ def test_discrete_noise_masking(tiny_vocab, make_tokens):
     seen, [loss] = losses(model, [DiscreteNoise(3)], make_tokens((9, 4, 7)))
     assert seen.hidden_BT.sum(-1).tolist() == [3, 3, 3]
     assert torch.isfinite(loss)
-
-
-@dataclass(frozen=True)
-class DivideAndConquer:
-    """CellLM: InfoNCE between two dropout passes, encoded a few cells at a time, whatever the batch.
-
-    Each part keeps nothing but its embeddings and is encoded again, with the same dropout, when its gradient is due.
-    """
-
-    part: int
-    weight: float = 1.0
-    again: bool = True
-
-    def corrupt(self, tokens, *, generator):
-        return tokens
-
-    def loss(self, model, encoded, *, seen, target):
-        def embed(rows):
-            return model.encode(CellTokens(seen.genes_BT[rows], seen.values_BT[rows], seen.totals_B[rows])).cell_BM
-
-        parts = [rows for _ in range(2) for rows in torch.arange(len(seen)).split(self.part)]
-        run = (lambda rows: checkpoint(embed, rows, use_reentrant=False)) if self.again else embed
-        one, two = F.normalize(torch.cat([run(rows) for rows in parts]), dim=-1).chunk(2)
-        return F.cross_entropy(one @ two.T / 0.1, torch.arange(len(one)))
-
-
-def contrast(model, tokens, **options):
-    """Loss, gradients, and bytes kept for the backward pass."""
-    held = set()
-
-    def keep(x):
-        held.add((x.untyped_storage().data_ptr(), x.untyped_storage().nbytes()))
-        return x
-
-    torch.manual_seed(3)
-    model.zero_grad()
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
-        loss = DivideAndConquer(part=4, **options).loss(model, None, seen=tokens, target=tokens)
-    loss.backward()
-    return (
-        loss.item(),
-        {name: x.grad for name, x in model.named_parameters() if x.grad is not None},
-        sum(n for _, n in held),
-    )
-
-
-def test_divide_and_conquer_contrast(make_model, make_tokens):
-    model = make_model(dropout=0.3).double().train()
-    tokens = make_tokens((9,) * 16)
-    tokens = replace(tokens, values_BT=tokens.values_BT.double(), totals_B=tokens.totals_B.double(), labels={})
-    model.position = None  # its table is float32
-    loss, gradients, held = contrast(model, tokens)
-    expected, end_to_end, all_held = contrast(model, tokens, again=False)
-    assert loss == pytest.approx(expected, abs=1e-12)
-    assert gradients.keys() == end_to_end.keys()
-    for name, gradient in end_to_end.items():
-        torch.testing.assert_close(gradients[name], gradient, rtol=1e-6, atol=1e-9)
-    assert held < all_held / 10
 
 
 def test_four_tasks(make_model, make_tokens):
