@@ -2,9 +2,19 @@
 
 from grnlab.data.collection import CellCollection
 from grnlab.data.counts import check_counts, recover_counts, sum_duplicate_genes
+from grnlab.data.drug_features import check_features, fingerprints
 from grnlab.data.labels import Label
 from grnlab.data.load import load_collection
 from grnlab.data.quality import QualityRules
+from grnlab.data.signatures import (
+    SignatureCollection,
+    SignatureTokens,
+    cell_signatures,
+    check_signatures,
+    collect_signatures,
+    read_signatures,
+    scale_signatures,
+)
 from grnlab.data.tokens import CellTokens, sample_context
 
 __all__ = [
@@ -12,9 +22,18 @@ __all__ = [
     "CellTokens",
     "Label",
     "QualityRules",
+    "SignatureCollection",
+    "SignatureTokens",
+    "cell_signatures",
     "check_counts",
+    "check_features",
+    "check_signatures",
+    "collect_signatures",
+    "fingerprints",
     "load_collection",
+    "read_signatures",
     "recover_counts",
     "sample_context",
+    "scale_signatures",
     "sum_duplicate_genes",
 ]

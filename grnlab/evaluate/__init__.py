@@ -6,6 +6,7 @@ from grnlab.evaluate.enrichment import rank_enrichment, target_enrichment
 from grnlab.evaluate.gold import GoldStandard
 from grnlab.evaluate.gold_files import fetch_gold, read_gold
 from grnlab.evaluate.metrics import Score, score_edges
+from grnlab.evaluate.perturbation import coverage, pearson, response_scores, score_responses
 from grnlab.evaluate.pidc import pidc
 from grnlab.evaluate.uncertainty import (
     bootstrap_score,
@@ -24,16 +25,20 @@ __all__ = [
     "Universe",
     "bootstrap_score",
     "candidate_universe",
+    "coverage",
     "degree_null",
     "degree_only",
     "fetch_gold",
     "pair_folds",
+    "pearson",
     "pidc",
     "rank_enrichment",
     "read_gold",
     "regulator_auroc",
+    "response_scores",
     "score_edges",
     "score_regulators",
+    "score_responses",
     "score_universe",
     "target_enrichment",
     "target_popularity",

@@ -5,6 +5,7 @@ from grnlab.nn.blocks import TransformerBlock, TransformerStack
 from grnlab.nn.decoders import CellDecoder, ClassDecoder, CountDistribution, ExpressionDecoder
 from grnlab.nn.embeddings import DepthEncoder, GenomePosition, ValueEncoder
 from grnlab.nn.performer import FavorAttention, PerformerBlock, PerformerStack
+from grnlab.nn.sequence_decoder import SequenceDecoder
 
 __all__ = [
     "CellDecoder",
@@ -18,6 +19,7 @@ __all__ = [
     "PerformerStack",
     "Recorder",
     "SelfAttention",
+    "SequenceDecoder",
     "TransformerBlock",
     "TransformerStack",
     "ValueEncoder",

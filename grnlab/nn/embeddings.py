@@ -7,13 +7,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-VALUE_SCALES = ("log2", "fraction")
+VALUE_SCALES = ("log2", "fraction", "asinh")
 
 
 def scale_values(values_BT: Tensor, scale: str, real_BT: Tensor | None = None) -> Tensor:
-    """Bring counts to the scale the value encoder reads: ``log2(1 + x)``, or the fraction of the context's counts."""
+    """Bring values to the scale the encoder reads: ``log2(1 + x)``, the fraction of the context's counts, or asinh."""
     if scale == "log2":
         return torch.log2(1 + values_BT)
+    if scale == "asinh":
+        return torch.asinh(values_BT)
     values = values_BT if real_BT is None else values_BT * real_BT
     return values / values.sum(-1, keepdim=True).clamp(min=1e-12)
 
@@ -26,7 +28,8 @@ class ValueEncoder(nn.Module):
     d_model
         Model dimension.
     scale
-        ``"log2"`` as in the scPRINT paper, ``"fraction"`` as in its released v1 checkpoints.
+        ``"log2"`` as in the scPRINT paper, ``"fraction"`` as in its released v1 checkpoints, ``"asinh"`` for values
+        with a sign.
     """
 
     def __init__(self, d_model: int, *, scale: str = "log2") -> None:

@@ -1,0 +1,382 @@
+"""Perturbation signatures: tables of signed changes, perturbation × gene, with drug, cell and dose.
+
+Signatures are z-scores or log fold changes, not counts: they have a sign, and most are not zero. Models that read them
+(``model.reads == "signatures"``) are given them as they are.
+
+Shape suffixes: B signatures of a batch, T gene tokens, F features of a drug.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+import torch
+from torch import Tensor
+
+from grnlab.data.collection import CellCollection
+from grnlab.data.counts import counts_of
+from grnlab.data.drug_features import check_features
+from grnlab.data.names import align_genes
+from grnlab.data.tokens import CellTokens
+from grnlab.genes import GeneVocab
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SignatureTokens(CellTokens):
+    """A batch of signatures, and under which conditions they were measured.
+
+    The code of the cell stands in ``labels["cell"]``, that of the drug in ``labels["drug"]``.
+
+    Attributes
+    ----------
+    drug_BF
+        Features of the drug; NaN where the drug has none. None: no drug.
+    log_dose_B
+        Logarithm of the dose to base 10; NaN where it is unknown. None: no dose.
+    given
+        Whether the model may read the conditions. They are hidden from it where it has to tell them.
+    """
+
+    drug_BF: Tensor | None = None
+    log_dose_B: Tensor | None = None
+    given: bool = False
+
+    def to(self, device: torch.device | str) -> "SignatureTokens":
+        """Move every tensor to a device."""
+        conditions = {"drug_BF": self.drug_BF, "log_dose_B": self.log_dose_B}
+        moved = {name: None if values is None else values.to(device) for name, values in conditions.items()}
+        return replace(self, **vars(super().to(device)) | moved)
+
+
+@dataclass
+class SignatureCollection(CellCollection):
+    """Signatures to train on: a :class:`CellCollection` whose batches carry the conditions.
+
+    Attributes
+    ----------
+    features
+        Feature table of the drugs, rows in the order of the codes of the label ``"drug"``; NaN rows for drugs that have
+        none.
+    log_dose
+        Logarithm of the dose of each signature to base 10, NaN where unknown.
+    """
+
+    features: pd.DataFrame = field(default_factory=pd.DataFrame)
+    log_dose: np.ndarray | None = None
+
+    def _contexts(
+        self, counts: sp.csr_matrix, place: np.ndarray, rows: np.ndarray, n_tokens: int, generator: np.random.Generator
+    ) -> SignatureTokens:
+        tokens = super()._contexts(counts, place, rows, n_tokens, generator)
+        return SignatureTokens(**vars(tokens), **self.conditions(rows))
+
+    def conditions(self, rows: np.ndarray) -> dict[str, Any]:
+        """Drug features and doses of some signatures, as :class:`SignatureTokens` takes them."""
+        found = {}
+        if "drug" in self.labels and self.features.shape[1]:
+            code = self.labels["drug"][rows]
+            values = self.features.to_numpy(np.float32)[code.clip(min=0)]
+            found["drug_BF"] = torch.from_numpy(np.where(code[:, None] >= 0, values, np.nan).astype(np.float32))
+        if self.log_dose is not None:
+            found["log_dose_B"] = torch.from_numpy(self.log_dose[rows].astype(np.float32))
+        return found
+
+
+def read_signatures(
+    path: str | Path,
+    *,
+    drug: str | None = None,
+    cell: str | None = None,
+    dose: str | None = None,
+    gene: str | None = None,
+    value: str | None = None,
+) -> ad.AnnData:
+    """Read a table of signatures.
+
+    Parameters
+    ----------
+    path
+        CSV or tab-separated file (by suffix; may be compressed). Either wide, a row per signature and a column per
+        gene; or long, a row per signature and gene, with `gene` and `value`.
+    drug
+        Column of the perturbation; the first column by default.
+    cell, dose
+        Columns of the cell line and of the dose, where there are any.
+    gene, value
+        Of a long table: columns of the gene and of its change. Pairs that are not listed count as 0, no change.
+
+    Returns
+    -------
+    Signatures × genes, float32, with ``obs["drug"]`` and, where given, ``obs["cell"]`` and ``obs["dose"]``.
+
+    Raises
+    ------
+    ValueError
+        When a column is missing, a gene or a signature of a long table comes twice, a value is not a number or not
+        finite, or a dose is not above 0.
+
+    Examples
+    --------
+    ``read_signatures("lincs.csv.gz", drug="perturbagen")``
+    """
+    table = pd.read_csv(path, sep="\t" if ".tsv" in Path(path).name or ".txt" in Path(path).name else ",")
+    drug = str(table.columns[0]) if drug is None else drug
+    columns = {"drug": drug, "cell": cell, "dose": dose}
+    conditions = {name: column for name, column in columns.items() if column is not None}
+    if (gene is None) != (value is None):
+        msg = "gene and value go together: the columns of a long table. Leave both out for a wide one."
+        raise ValueError(msg)
+    wanted = [*conditions.values(), *([gene, value] if gene is not None else [])]
+    if missing := [column for column in wanted if column not in table.columns]:
+        msg = f"{path} has no column {missing}; it has {list(table.columns[:10])}."
+        raise ValueError(msg)
+    if gene is not None:
+        table = _widened(table, list(conditions.values()), gene, str(value), path)
+    genes = [column for column in table.columns if column not in conditions.values()]
+    text = [column for column in genes if not pd.api.types.is_numeric_dtype(table[column])]
+    if text or not genes:
+        msg = f"{path}: the columns {text[:5]} hold text; name the conditions (drug, cell, dose) and drop other text."
+        raise ValueError(msg)
+    obs = pd.DataFrame({name: table[column].to_numpy() for name, column in conditions.items()})
+    for name in ("drug", "cell"):
+        if name in obs:
+            obs[name] = obs[name].astype(str)
+    obs.index = pd.Index([f"signature{number}" for number in range(len(obs))])
+    adata = ad.AnnData(table[genes].to_numpy(np.float32), obs=obs, var=pd.DataFrame(index=[str(g) for g in genes]))
+    check_signatures(adata)
+    if "dose" in obs:
+        log_doses(obs["dose"])
+    return adata
+
+
+def _widened(table: pd.DataFrame, conditions: list[str], gene: str, value: str, path: str | Path) -> pd.DataFrame:
+    twice = table.duplicated([*conditions, gene])
+    if twice.any():
+        first = table.loc[twice, [*conditions, gene]].iloc[0].tolist()
+        msg = f"{path} holds {int(twice.sum())} pairs of signature and gene twice, the first {first}; keep one of each."
+        raise ValueError(msg)
+    return table.pivot_table(index=conditions, columns=gene, values=value, fill_value=0.0).reset_index()
+
+
+def check_signatures(adata: ad.AnnData, *, layer: str | None = None) -> sp.csr_matrix:
+    """Signed changes of an AnnData as CSR float32, or what is wrong with them.
+
+    Parameters
+    ----------
+    adata
+        Signatures × genes.
+    layer
+        Layer that holds them; ``X`` by default.
+
+    Raises
+    ------
+    ValueError
+        When there is no such layer, a value is not finite, a signature is all zero, or no value is negative: then they
+        are counts or expression, not changes, see :func:`cell_signatures`.
+
+    Examples
+    --------
+    >>> check_signatures(ad.AnnData(np.array([[0.5, -1.0], [0.0, 2.0]]))).nnz
+    3
+    """
+    if layer is not None and layer not in adata.layers:
+        msg = f"layer={layer!r} is not in adata.layers; there are {sorted(adata.layers)}."
+        raise ValueError(msg)
+    values = sp.csr_matrix(adata.X if layer is None else adata.layers[layer], dtype=np.float32)
+    if 0 in values.shape:
+        msg = f"adata has shape {values.shape}; there must be signatures and genes."
+        raise ValueError(msg)
+    if not np.isfinite(values.data).all():
+        row, column = (int(x[0]) for x in np.nonzero(~np.isfinite(values.toarray())))
+        msg = (
+            f"adata holds NaN or infinite values, the first in signature {adata.obs_names[row]!r}, gene "
+            f"{adata.var_names[column]!r}; remove them, or set them to 0 where 'not measured' may count as no change."
+        )
+        raise ValueError(msg)
+    values.eliminate_zeros()
+    empty = np.flatnonzero(np.diff(values.indptr) == 0)
+    if len(empty):
+        msg = (
+            f"{len(empty)} signatures change no gene, the first is {adata.obs_names[empty[0]]!r}; remove them: "
+            "adata[abs(adata.X).sum(axis=1) > 0]."
+        )
+        raise ValueError(msg)
+    if values.data.min() > 0:
+        msg = (
+            f"adata holds no negative value (smallest {values.data.min():.4g}), so these are counts or expression, not "
+            "changes. grnlab.data.cell_signatures(adata, reference) turns counts of cells into changes."
+        )
+        raise ValueError(msg)
+    return values
+
+
+def log_doses(doses: pd.Series) -> np.ndarray:
+    """Logarithm of doses to base 10, NaN where a dose is missing.
+
+    Parameters
+    ----------
+    doses
+        Doses, all in one unit.
+
+    Raises
+    ------
+    ValueError
+        When a dose is no number, or not above 0: a signature of no drug has no dose (NaN) and no drug.
+
+    Examples
+    --------
+    >>> log_doses(pd.Series([10.0, None, 0.1])).tolist()
+    [1.0, nan, -1.0]
+    """
+    try:
+        values = pd.to_numeric(doses).to_numpy(np.float64)
+    except (ValueError, TypeError) as error:
+        msg = f"dose holds what is no number ({error}); give plain numbers in one unit."
+        raise ValueError(msg) from error
+    wrong = np.flatnonzero((values <= 0) | np.isinf(values))
+    if len(wrong):
+        msg = (
+            f"dose must be above 0 and finite; {len(wrong)} are not, the first is {values[wrong[0]]:g} of "
+            f"{doses.index[wrong[0]]!r}. Leave the dose of a control empty (NaN)."
+        )
+        raise ValueError(msg)
+    return np.log10(values)
+
+
+def scale_signatures(adata: ad.AnnData) -> ad.AnnData:
+    """Divide each signature by its root mean square, so that strong and weak ones say equally much about direction.
+
+    Parameters
+    ----------
+    adata
+        Signatures × genes; left as it is.
+
+    Returns
+    -------
+    A copy; ``obs["strength"]`` holds what was divided by.
+
+    Examples
+    --------
+    >>> scale_signatures(ad.AnnData(np.array([[3.0, -4.0]]))).obs["strength"].round(3).tolist()
+    [3.536]
+    """
+    values = check_signatures(adata)
+    strength = np.sqrt(np.asarray(values.multiply(values).mean(axis=1)).ravel())
+    scaled = adata.copy()
+    scaled.X = (sp.diags(1 / strength) @ values).toarray().astype(np.float32)
+    scaled.obs["strength"] = strength
+    return scaled
+
+
+def cell_signatures(adata: ad.AnnData, reference: np.ndarray, *, layer: str | None = None) -> ad.AnnData:
+    """Turn counts of cells into changes against reference cells: z-scores of log-normalised counts, gene by gene.
+
+    Parameters
+    ----------
+    adata
+        Counts.
+    reference
+        True for the cells to compare with (controls); there must be two or more.
+    layer
+        Layer that holds the counts; ``X`` by default.
+
+    Returns
+    -------
+    Cells × genes: log1p of counts per 10,000, minus the mean of the reference, over its standard deviation plus 0.1.
+
+    Raises
+    ------
+    ValueError
+        When `adata` holds no counts, or `reference` has another length or fewer than two cells.
+    """
+    counts, reference = counts_of(adata, layer=layer), np.asarray(reference, dtype=bool)
+    if reference.shape != (adata.n_obs,) or reference.sum() < 2:
+        msg = f"reference marks {int(reference.sum())} of {reference.size} cells; give one bool for each of the "
+        msg += f"{adata.n_obs} cells, True for two or more controls."
+        raise ValueError(msg)
+    totals = np.maximum(np.asarray(counts.sum(axis=1)).ravel(), 1)
+    logged = sp.csr_matrix(sp.diags(1e4 / totals) @ counts).log1p().toarray()
+    mean, spread = logged[reference].mean(axis=0), logged[reference].std(axis=0)
+    return ad.AnnData(((logged - mean) / (spread + 0.1)).astype(np.float32), obs=adata.obs.copy(), var=adata.var.copy())
+
+
+def collect_signatures(
+    adata: ad.AnnData,
+    vocab: GeneVocab,
+    *,
+    features: pd.DataFrame | None = None,
+    drugs: Sequence[str] | None = None,
+    cells: Sequence[str] | None = None,
+    min_panel: float = 0.5,
+    name: str = "signatures",
+) -> SignatureCollection:
+    """Align signatures to a panel of genes by name and number their conditions.
+
+    Parameters
+    ----------
+    adata
+        Signatures × genes with ``obs["drug"]``, ``obs["cell"]``, ``obs["dose"]``, as far as there are any.
+    vocab
+        The panel.
+    features
+        Drugs × features, see :func:`grnlab.data.check_features`. Every drug of `adata` must have a row.
+    drugs, cells
+        Their names in the order of their codes; by default those of `adata`, sorted.
+    min_panel
+        Least share of the panel that must be measured. Genes of the panel that are not are never shown.
+    name
+        Name of the data set.
+
+    Raises
+    ------
+    ValueError
+        When `adata` holds no signatures, too few genes of the panel, a drug without features, a drug or cell that is
+        not among those named, or a dose not above 0.
+    """
+    values, found = check_signatures(adata), align_genes(adata, vocab)
+    share = len(found.tokens) / len(vocab)
+    if share < min_panel:
+        lacks = [str(symbol) for symbol in np.delete(vocab.symbols, found.tokens)[:5]]
+        msg = (
+            f"adata has {len(found.tokens):,} of the {len(vocab):,} genes of the panel ({share:.0%}; at least "
+            f"{min_panel:.0%} are needed); it lacks {lacks} and others. Lower min_panel to go on without them."
+        )
+        raise ValueError(msg)
+    if len(found.tokens) < len(vocab):
+        logger.warning("%d of %d genes of the panel are not measured", len(vocab) - len(found.tokens), len(vocab))
+    at = sp.csr_matrix((np.ones(len(found.tokens)), (found.columns, found.tokens)), (adata.n_vars, len(vocab)))
+    aligned = sp.csr_matrix(values @ at, dtype=np.float32)
+    aligned.sort_indices()
+    collection = CellCollection.from_counts(aligned, name=name, tokens=found.tokens)
+    labels, label_values = {}, {}
+    for column, wanted in (("drug", drugs), ("cell", cells)):
+        if column in adata.obs:
+            labels[column], label_values[column] = _codes(adata.obs[column], wanted, column)
+    table = pd.DataFrame()
+    if features is not None:
+        if "drug" not in labels:
+            msg = "features needs adata.obs['drug'], which names the drug of each signature."
+            raise ValueError(msg)
+        table = check_features(features, drugs=label_values["drug"])
+    made = vars(collection) | {"labels": labels, "label_values": label_values}
+    log_dose = log_doses(adata.obs["dose"]) if "dose" in adata.obs else None
+    return SignatureCollection(**made, features=table, log_dose=log_dose)
+
+
+def _codes(names: pd.Series, wanted: Sequence[str] | None, column: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    text = names.astype(object).map(str, na_action="ignore")
+    known = tuple(sorted(text.dropna().unique())) if wanted is None else tuple(wanted)
+    code = {name: number for number, name in enumerate(known)}
+    strange = sorted(set(text.dropna()) - set(known))
+    if strange:
+        msg = f"adata.obs[{column!r}] holds {strange[:5]}, which the model does not know; it knows {list(known[:10])}."
+        raise ValueError(msg)
+    return np.array([code.get(name, -1) for name in text], dtype=np.int64), known
