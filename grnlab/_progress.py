@@ -9,16 +9,19 @@ with warnings.catch_warnings():
     from tqdm.auto import tqdm
 
 
-def progress(*given: Any, **options: Any) -> tqdm:
+def progress(*given: Any, show: bool = True, **options: Any) -> tqdm:
     """Make a bar of tqdm, shown where somebody looks at it.
 
     Parameters
     ----------
     given, options
         As for `tqdm`.
+    show
+        False: nowhere.
     """
     # the streams of a notebook say that they are no terminal, so tqdm's own choice (None) would hide the bar there
-    return tqdm(*given, disable=False if _in_notebook() else None, **options)
+    hidden = True if not show else False if _in_notebook() else None
+    return tqdm(*given, disable=hidden, **options)
 
 
 def _in_notebook() -> bool:
