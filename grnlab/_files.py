@@ -58,6 +58,17 @@ def atomic_directory(path: str | Path, *, overwrite: bool = False) -> Iterator[P
             shutil.rmtree(temporary, ignore_errors=True)
 
 
+def to_disk(path: Path) -> None:
+    """Wait until a file or folder is on the disk, so that a power cut cannot leave a name without its content."""
+    if os.name == "nt" and path.is_dir():
+        return
+    handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def _exchange(temporary: Path, path: Path) -> None:
     if not _taken(path):
         temporary.rename(path)

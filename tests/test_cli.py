@@ -199,7 +199,7 @@ def test_a_terminal_without_unicode_does_not_fail_a_finished_run(place, checkpoi
 def test_an_existing_folder_is_kept_and_said_before_any_work(place, grnlab, monkeypatch):
     (place / "out").mkdir()
     (place / "out" / "mine.txt").write_text("precious")
-    monkeypatch.setattr(gl.io, "read", lambda *a, **k: pytest.fail("work before the check"))
+    monkeypatch.setattr(gl.tl, "attention", lambda *a, **k: pytest.fail("work before the check"))
     status, _, err = grnlab("infer", "cells.h5ad", "--out", "out")
     assert status == 2
     assert re.search(r"out exists already and is left as it is\. Choose another --out, or say --overwrite", err)
@@ -233,7 +233,7 @@ def test_folders_above_out_are_made(place, grnlab):
 
 
 def test_a_file_above_out_is_said_before_any_work(place, grnlab, monkeypatch):
-    monkeypatch.setattr(gl.io, "read", lambda *a, **k: pytest.fail("work before the check"))
+    monkeypatch.setattr(gl.tl, "attention", lambda *a, **k: pytest.fail("work before the check"))
     status, _, err = grnlab("infer", "cells.h5ad", "--out", "cells.h5ad/out")
     assert status == 2
     assert "cells.h5ad is a file, not a folder. Choose another --out" in err
@@ -245,7 +245,7 @@ def test_a_file_above_out_is_said_before_any_work(place, grnlab, monkeypatch):
 @pytest.mark.parametrize(
     "where",
     [
-        "grnlab.tl._attention.pool_queries_keys",
+        "grnlab.attention.stream.pool_queries_keys",
         "grnlab.report.write_page",
         "grnlab.network.networks.NetworkSet.write_tables",
     ],

@@ -15,6 +15,7 @@ from grnlab.data.counts import counts_of
 from grnlab.data.groups import cell_groups
 from grnlab.data.names import align_genes
 from grnlab.data.select import select_genes
+from grnlab.genes import GeneVocab
 
 logger = logging.getLogger(__name__)
 MIN_CELLS_PER_GENE = 5
@@ -100,27 +101,52 @@ def prepare_cells(
     symbols, is_tf = model.vocab.symbols[found.tokens], model.vocab.is_tf[found.tokens]
     chosen = select_genes(aligned, symbols, is_tf, genes)
     shown = np.arange(len(symbols)) if getattr(model, "whole_cells", False) else chosen
-    aligned, tokens = sp.csr_matrix(aligned[:, shown]), found.tokens[shown]
-    table = pd.DataFrame(
+    aligned = sp.csr_matrix(aligned[:, shown])
+    table = gene_table(model.vocab, found.tokens[shown], adata.var_names.to_numpy(dtype=object)[found.columns[shown]])
+    provenance = described(model, str(found.report), groupby, groups) | {"n_genes_shown": len(table)}
+    return PreparedCells(table, np.flatnonzero(np.isin(shown, chosen)), aligned, totals, groups, provenance)
+
+
+def gene_table(vocab: GeneVocab, tokens: np.ndarray, names_in_data: np.ndarray) -> pd.DataFrame:
+    """Table of the genes shown to a model, see :class:`PreparedCells`.
+
+    Parameters
+    ----------
+    vocab
+        Genes of the model.
+    tokens, names_in_data
+        Of the genes.
+    """
+    return pd.DataFrame(
         {
             "token": tokens,
-            "ensembl_id": model.vocab.table["ensembl_id"].to_numpy(dtype=object)[tokens],
-            "is_tf": is_tf[shown],
-            "name_in_data": adata.var_names.to_numpy(dtype=object)[found.columns[shown]],
+            "ensembl_id": vocab.table["ensembl_id"].to_numpy(dtype=object)[tokens],
+            "is_tf": vocab.is_tf[tokens],
+            "name_in_data": names_in_data,
         },
-        index=pd.Index(symbols[shown].astype(str), name="gene"),
+        index=pd.Index(vocab.symbols[tokens].astype(str), name="gene"),
     )
-    provenance = {
+
+
+def described(model: Backbone, alignment: str, groupby: str | None, groups: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Provenance: model, weights, alignment and groups.
+
+    Parameters
+    ----------
+    model, groupby, groups
+        As in :func:`prepare_cells`.
+    alignment
+        Report of the alignment.
+    """
+    return {
         "model": model.name,
         "attention_kind": model.attention.kind,
         "weights_sha256": getattr(model, "weights_hash", ""),
         "vocab_sha256": model.vocab.hash,
-        "alignment": str(found.report),
+        "alignment": alignment,
         "groupby": groupby or "",
         "cells_per_group": {name: len(cells) for name, cells in groups.items()},
-        "n_genes_shown": len(tokens),
     }
-    return PreparedCells(table, np.flatnonzero(np.isin(shown, chosen)), aligned, totals, groups, provenance)
 
 
 def check_backbone(model: Any) -> None:

@@ -21,6 +21,7 @@ from grnlab.data.counts import check_counts
 READ_ERRORS = (OSError, LookupError, TypeError, ValueError, AttributeError, RuntimeError, AssertionError, OverflowError)
 _BLOCK_VALUES = 1_000_000  # stored values in memory at once: with copies some 50 MB
 _CHUNK_CACHE = 1 << 20  # bytes for each array of an opened file: holds the chunks that h5py makes, and no more
+_BYTES_PER_STORED_VALUE = 12  # value and column number, and the copy that turns columns into rows
 _HEAD_BYTES = 1 << 16
 _SPECIES = {
     "human": "Homo sapiens",
@@ -90,21 +91,23 @@ class CountsFile:
         An h5ad file or a zarr store.
     slot
         The matrix: ``"X"``, ``"raw/X"`` or ``"layers/NAME"``.
+    largest_by_columns
+        Bytes above which a matrix stored by columns (CSC), which has to be read whole, is refused.
 
     Raises
     ------
     OSError, ValueError
-        When the file cannot be opened, or has no such matrix.
+        When the file cannot be opened, has no such matrix, or one too large and stored by columns.
     """
 
-    def __init__(self, path: str | Path, slot: str = "X") -> None:
+    def __init__(self, path: str | Path, slot: str = "X", *, largest_by_columns: int | None = None) -> None:
         self.path, self.slot = Path(path), slot
         self._root = _open(self.path)
         try:
             if slot not in self._root:
                 msg = f"slot={slot!r} is not in the file; there are {self.slots()}."
                 raise ValueError(msg)
-            self._matrix, self.by_rows = _matrix(self._root[slot])
+            self._matrix, self.by_rows = _matrix(self._root[slot], slot, largest_by_columns)
             self.shape: tuple[int, int] = tuple(map(int, self._matrix.shape))  # type: ignore[assignment]
         except BaseException:
             self.close()
@@ -125,8 +128,20 @@ class CountsFile:
 
     def slots(self) -> list[str]:
         """Names of the matrices in the file."""
-        layers = [f"layers/{name}" for name in self._root["layers"]] if "layers" in self._root else []
-        return [slot for slot in ("X", "raw/X") if slot in self._root] + layers
+        return _slots(self._root)
+
+    @property
+    def n_values(self) -> int:
+        """Stored values of the matrix."""
+        return int(self._matrix.nnz)
+
+    def var(self) -> pd.DataFrame:
+        """Table of the genes."""
+        table = read_elem(self._root["raw/var" if self.slot.startswith("raw/") else "var"])
+        if len(table) != self.shape[1]:
+            msg = f"{self.slot} has {self.shape[1]:,} columns, but there are {len(table):,} gene names."
+            raise ValueError(msg)
+        return table
 
     def gene_names(self) -> list[str]:
         """Names of the columns."""
@@ -231,12 +246,43 @@ class _DenseRows:
         return self._array.oindex[rows]
 
 
-def _matrix(element: Any) -> tuple[Any, bool]:
+def matrices(path: str | Path) -> list[str]:
+    """Names of the matrices in an h5ad file or a zarr store.
+
+    Raises
+    ------
+    OSError, ValueError
+        When it cannot be opened.
+    """
+    root = _open(Path(path))
+    try:
+        if "var" not in root or "obs" not in root:
+            msg = "it has no table of cells (obs) or genes (var)"
+            raise ValueError(msg)
+        return _slots(root)
+    finally:
+        if isinstance(root, h5py.File):
+            root.close()
+
+
+def _slots(root: Any) -> list[str]:
+    layers = [f"layers/{name}" for name in root["layers"]] if "layers" in root else []
+    return [slot for slot in ("X", "raw/X") if slot in root] + layers
+
+
+def _matrix(element: Any, slot: str, largest_by_columns: int | None) -> tuple[Any, bool]:
     """What gives rows of a stored matrix, and whether it reads no more than those."""
     if not hasattr(element, "keys"):
         return _DenseRows(element), True
     dataset = sparse_dataset(element)
     if dataset.format == "csc":
+        n_bytes = _BYTES_PER_STORED_VALUE * int(element["data"].shape[0])
+        if largest_by_columns is not None and n_bytes > largest_by_columns:
+            msg = (
+                f"{slot} is stored by columns (CSC), of which rows cannot be read, and takes {n_bytes:,} bytes in "
+                "memory. Write the file again with adata.X = adata.X.tocsr()."
+            )
+            raise ValueError(msg)
         return sp.csr_matrix(dataset.to_memory()), False
     return _SparseRows(element, dataset.shape), True
 

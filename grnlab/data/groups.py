@@ -5,6 +5,7 @@ import logging
 
 import anndata as ad
 import numpy as np
+import pandas as pd
 
 logger = logging.getLogger(__name__)
 
@@ -30,21 +31,35 @@ def cell_groups(adata: ad.AnnData, groupby: str | None, *, min_cells: int, skip_
     Raises
     ------
     ValueError
-        When there is no such column, or a group is too small.
+        When there is no such column, or a group (or all cells, without `groupby`) is too small.
     """
+    return groups_of(adata.obs, groupby, min_cells=min_cells, skip_small=skip_small)
+
+
+def groups_of(obs: pd.DataFrame, groupby: str | None, *, min_cells: int, skip_small: bool) -> dict[str, np.ndarray]:
+    """As :func:`cell_groups`, from the table of the cells."""
     if groupby is None:
-        return {"all": np.arange(adata.n_obs)}
-    if groupby not in adata.obs:
-        near = difflib.get_close_matches(groupby, map(str, adata.obs.columns), n=3)
-        msg = f"groupby={groupby!r} is not a column of adata.obs; there are {list(map(str, adata.obs.columns))}" + (
+        if len(obs) < min_cells:
+            msg = (
+                f"adata has {len(obs)} cells, fewer than min_cells={min_cells}. A mean over so few says little; lower "
+                "min_cells (--min-cells)."
+            )
+            raise ValueError(msg)
+        return {"all": np.arange(len(obs))}
+    if groupby not in obs:
+        near = difflib.get_close_matches(groupby, map(str, obs.columns), n=3)
+        msg = f"groupby={groupby!r} is not a column of adata.obs; there are {list(map(str, obs.columns))}" + (
             f" (did you mean {near[0]!r}?)." if near else "."
         )
         raise ValueError(msg)
-    labels = adata.obs[groupby]
-    if labels.isna().any():
-        logger.warning("%d cells have no %s and are left out", int(labels.isna().sum()), groupby)
-    text = labels.astype(object).map(str, na_action="ignore")  # a label 1 and a label "1" are one group
-    groups = {name: np.flatnonzero(text == name) for name in sorted(text.dropna().unique())}
+    codes, values = pd.factorize(obs[groupby])
+    if (codes < 0).any():
+        logger.warning("%d cells have no %s and are left out", int((codes < 0).sum()), groupby)
+    names, name_of_value = np.unique(np.array([str(value) for value in values], dtype=object), return_inverse=True)
+    codes = np.where(codes < 0, -1, np.append(name_of_value, -1)[codes])  # a label 1 and a label "1" are one group
+    order = np.argsort(codes, kind="stable")
+    places = np.searchsorted(codes[order], np.arange(len(names) + 1))
+    groups = {str(name): order[places[number] : places[number + 1]] for number, name in enumerate(names)}
     small = {name: len(cells) for name, cells in groups.items() if len(cells) < min_cells}
     if small and not skip_small:
         shown = ", ".join(f"{name!r} ({size})" for name, size in list(small.items())[:5])

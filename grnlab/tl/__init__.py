@@ -5,7 +5,7 @@ from grnlab.attention.null import matched_null, shuffle_genes
 from grnlab.heads import baseline_scores, combine_scores, fit_translator, pair_features, select_heads
 from grnlab.network.infer import infer_networks
 from grnlab.tasks import embed
-from grnlab.tl._attention import attention
+from grnlab.tl._attention import attention, estimate_attention
 from grnlab.tl._conditions import bootstrap_networks, compare_conditions
 from grnlab.tl._networks import sign_edges, store_networks, stored_networks
 from grnlab.training.adapt import adapt
@@ -18,6 +18,7 @@ __all__ = [
     "combine_scores",
     "compare_conditions",
     "embed",
+    "estimate_attention",
     "fit_translator",
     "infer_networks",
     "matched_null",

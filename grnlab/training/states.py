@@ -7,7 +7,6 @@ weights ``average/…``; whole tensors, however the run shards them) and ``state
 import errno
 import json
 import logging
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from grnlab._files import atomic_directory
+from grnlab._files import atomic_directory, to_disk
 from grnlab.training.averaging import WeightAverage
 from grnlab.training.distributed import like, whole
 
@@ -95,8 +94,8 @@ class StateFolder:
                 text = json.dumps({"format": FORMAT, **values}, indent=1, allow_nan=False)
                 (folder / _VALUES).write_text(text + "\n", encoding="utf-8")
                 for name in (_TENSORS, _VALUES):
-                    _to_disk(folder / name)
-                _to_disk(folder)
+                    to_disk(folder / name)
+                to_disk(folder)
         except SafetensorError as error:  # what the library makes of an error of the file system
             raise OSError(errno.EIO, str(error), str(path)) from error
         for old in self.steps()[: -self.keep]:
@@ -169,14 +168,3 @@ def restore(state: State, trainer: "L.Trainer", module: "PretrainModule", averag
         for name, value in state.part("average").items():
             average.averages[name].copy_(like(value, average.averages[name]))
     trainer.precision_plugin.load_state_dict(state.values["scaler"])
-
-
-def _to_disk(path: Path) -> None:
-    """Wait until a file or folder is on the disk, so that a power cut cannot leave a name without its content."""
-    if os.name == "nt" and path.is_dir():
-        return
-    handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
