@@ -1,13 +1,19 @@
 """Named sets of attention heads."""
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from grnlab._files import atomic_file
 from grnlab.backbones.base import AttentionSpec
+
+_KEYS = {"name": str, "origin": str, "shape": list, "weights": dict}
+_MOST = 10_000  # layers, or heads of a layer
 
 
 @dataclass(frozen=True, eq=False)  # tensors have no single truth value to compare by
@@ -85,3 +91,51 @@ class HeadSet:
         """Plain values, for provenance."""
         weights = {f"{layer}.{head}": float(self.weights_LH[layer, head]) for layer, head in self.pairs()}
         return {"name": self.name, "origin": self.origin, "weights": weights}
+
+    def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
+        """Write the set as JSON, with where it comes from.
+
+        Parameters
+        ----------
+        path
+            File to write.
+        overwrite
+            Replace an existing file.
+
+        Raises
+        ------
+        FileExistsError
+            When the file exists and `overwrite` is False.
+        """
+        content = self.to_dict() | {"shape": list(self.weights_LH.shape)}
+        with atomic_file(path, overwrite=overwrite) as temporary:
+            temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        return Path(path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "HeadSet":
+        """Read what :meth:`save` wrote.
+
+        Raises
+        ------
+        FileNotFoundError
+            When there is no such file.
+        ValueError
+            When the file holds no head set.
+        """
+        try:
+            content = json.loads(Path(path).read_text(encoding="utf-8"))
+            if not isinstance(content, dict) or not all(isinstance(content.get(k), kind) for k, kind in _KEYS.items()):
+                msg = f"a head set has {', '.join(_KEYS)}"
+                raise TypeError(msg)
+            n_layers, n_heads = map(int, content["shape"])
+            if not (0 < n_layers <= _MOST and 0 < n_heads <= _MOST):
+                msg = f"shape {content['shape']} is none of a model"
+                raise ValueError(msg)
+            spec = AttentionSpec(n_layers, n_heads, 1, 1.0, 0)
+            weights = {tuple(map(int, key.split("."))): float(value) for key, value in content["weights"].items()}
+            found = cls.of(spec, weights)
+        except (TypeError, ValueError, RecursionError) as error:
+            msg = f"{path} holds no head set as HeadSet.save writes it: {error}"
+            raise ValueError(msg) from error
+        return cls(content["name"], found.weights_LH, content["origin"])

@@ -65,3 +65,36 @@ def test_to_dict_is_json():
     heads = HeadSet.of(SPEC, {(1, 0): 0.25, (2, 1): 0.75}, name="mine")
     expected = {"name": "mine", "origin": "chosen by the user", "weights": {"1.0": 0.25, "2.1": 0.75}}
     assert json.loads(json.dumps(heads.to_dict())) == expected
+
+
+def test_a_saved_set_is_the_same(tmp_path):
+    heads = HeadSet("mine", torch.tensor([[0.0, 0.25], [0.0, 0.0], [1.0, 0.0]]), "ridge on trrust")
+    loaded = HeadSet.load(heads.save(tmp_path / "heads.json"))
+    assert (loaded.name, loaded.origin) == (heads.name, heads.origin)
+    assert torch.equal(loaded.weights_LH, heads.weights_LH)
+    with pytest.raises(FileExistsError, match="overwrite"):
+        heads.save(tmp_path / "heads.json")
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "[]", "{", '{"name": 1}', "\udcff", "[" * 100_000]
+    + [
+        f'{{"name": "x", "origin": "", "shape": {shape}, "weights": {weights}}}'
+        for shape, weights in (
+            ("[2]", '{"0.0": 1}'),
+            ("[2, 2]", '{"7.0": 1}'),
+            ("[2, 2]", '{"zero": 1}'),
+            ("[2, 2]", '{"0.0": NaN}'),
+            ("[2, 2]", "{}"),
+            ("[-1, 2]", '{"0.0": 1}'),
+            ("[1e9, 1e9]", '{"0.0": 1}'),
+            ('["a", 2]', '{"0.0": 1}'),
+        )
+    ],
+)
+def test_a_file_without_a_head_set_is_told(tmp_path, content):
+    path = tmp_path / "heads.json"
+    path.write_bytes(content.encode("utf-8", "surrogateescape"))
+    with pytest.raises(ValueError, match="holds no head set"):
+        HeadSet.load(path)
