@@ -15,6 +15,7 @@ from grnlab.data.counts import counts_of
 from grnlab.data.groups import cell_groups
 from grnlab.data.names import align_genes
 from grnlab.data.select import select_genes
+from grnlab.data.signatures import check_signatures
 from grnlab.genes import GeneVocab
 
 logger = logging.getLogger(__name__)
@@ -58,7 +59,7 @@ class PreparedCells:
         return self.counts[self.groups[group]], self.totals[self.groups[group]]
 
     def expression(self) -> dict[str, pd.DataFrame]:
-        """Group → mean of counts per 10,000 and share of cells that express each gene."""
+        """Group → mean of counts per 10,000 (absolute change of signatures), share of cells with any of each gene."""
         return {name: _expression(*self.of(name), self.genes.index) for name in self.groups}
 
 
@@ -85,11 +86,13 @@ def prepare_cells(
         As there.
     """
     check_backbone(model)
-    counts = counts_of(adata, layer=layer)
+    signed = getattr(model, "reads", "counts") == "signatures"
+    counts = check_signatures(adata, layer=layer) if signed else counts_of(adata, layer=layer)
     found = align_genes(adata, model.vocab)
     logger.info("%s", found.report)
     groups = cell_groups(adata, groupby, min_cells=min_cells, skip_small=skip_small)
-    totals = np.asarray(counts.sum(axis=1)).ravel()
+    # changes add up to nothing that means anything: with this total they stay as they are
+    totals = np.full(adata.n_obs, 1e4) if signed else np.asarray(counts.sum(axis=1)).ravel()
     if (totals == 0).any():
         msg = (
             f"{int((totals == 0).sum())} cells have no counts, the first is {adata.obs_names[totals == 0][0]!r}; "
@@ -99,7 +102,7 @@ def prepare_cells(
     aligned = counts[:, found.columns]
     aligned.sort_indices()  # the order of the columns in the file must not show in any sum
     symbols, is_tf = model.vocab.symbols[found.tokens], model.vocab.is_tf[found.tokens]
-    chosen = select_genes(aligned, symbols, is_tf, genes)
+    chosen = select_genes(abs(aligned), symbols, is_tf, genes)
     shown = np.arange(len(symbols)) if getattr(model, "whole_cells", False) else chosen
     aligned = sp.csr_matrix(aligned[:, shown])
     table = gene_table(model.vocab, found.tokens[shown], adata.var_names.to_numpy(dtype=object)[found.columns[shown]])
@@ -179,6 +182,7 @@ def expressed_enough(expression: pd.DataFrame, n_cells: int, min_fraction: float
 
 
 def _expression(counts: sp.csr_matrix, totals: np.ndarray, names: pd.Index) -> pd.DataFrame:
+    counts = abs(counts)
     scaled = sp.diags(1e4 / totals) @ counts
     return pd.DataFrame(
         {

@@ -94,7 +94,8 @@ class Backbone(Protocol):
     tokens beyond those it is given, as genes that the data lacks, passes it once it is given them all.
 
     A backbone with the attribute ``whole_cells`` True is shown every gene it knows, whichever a map is asked of; one
-    with ``tokens_per_cell`` makes at least so many tokens of a cell, which bounds the cells of a batch.
+    with ``tokens_per_cell`` makes at least so many tokens of a cell, which bounds the cells of a batch; one with
+    ``reads`` ``"signatures"`` reads signed changes, see :mod:`grnlab.data.signatures`, where others read counts.
     """
 
     name: str

@@ -268,7 +268,7 @@ def scale_signatures(adata: ad.AnnData) -> ad.AnnData:
     >>> scale_signatures(ad.AnnData(np.array([[3.0, -4.0]]))).obs["strength"].round(3).tolist()
     [3.536]
     """
-    values = check_signatures(adata)
+    values = check_signatures(adata).astype(np.float64)
     strength = np.sqrt(np.asarray(values.multiply(values).mean(axis=1)).ravel())
     scaled = adata.copy()
     scaled.X = (sp.diags(1 / strength) @ values).toarray().astype(np.float32)

@@ -100,11 +100,15 @@ def response_scores(
 
     Examples
     --------
-    >>> response_scores(np.array([[3.0, -2, 0, 0]]), np.array([[1.0, -1, 0, 1]]), top=(2,))["mean_DE2"]
+    >>> scores = response_scores(np.array([[3.0, -2, 0, 0]]), np.array([[1.0, -1, 0, 1]]), top=(2,))
+    >>> round(scores["mean_DE2"], 3)
     1.0
     """
     true, predicted = np.atleast_2d(np.asarray(true, float)), np.atleast_2d(np.asarray(predicted, float))
     n_genes = true.shape[1]
+    if predicted.shape[1] != n_genes:
+        msg = f"true and predicted have {n_genes} and {predicted.shape[1]} genes; they must be the same genes."
+        raise ValueError(msg)
     change = true.mean(axis=0) - (0.0 if reference is None else np.asarray(reference, float))
     if change.shape != (n_genes,) or any(not 2 <= number <= n_genes for number in top):
         msg = f"reference and top must fit {n_genes} genes; top={tuple(top)} are numbers from 2 to that."
