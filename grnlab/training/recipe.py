@@ -34,7 +34,8 @@ class LabelConfig:
         Column of ``obs``.
     classes
         The labels; by default those found in the files. ``"coarse"``: the built-in coarse cell types, with the many
-        spellings of public data.
+        spellings of public data. A mapping: label → the values of the column that stand for it; cells with any other
+        value are unknown.
     ontology
         OBO file, or table with the columns ``child, parent``, relative to the data folder: labels may then stand at
         any level.
@@ -43,7 +44,7 @@ class LabelConfig:
     """
 
     column: str
-    classes: str | Sequence[str] | None = None
+    classes: str | Sequence[str] | Mapping[str, Sequence[str]] | None = None
     ontology: str | None = None
     required: bool = False
 
@@ -54,6 +55,11 @@ class LabelConfig:
         if self.ontology is not None and self.classes == "coarse":
             msg = "classes='coarse' has no levels; leave ontology out."
             raise ValueError(msg)
+        if isinstance(self.classes, Mapping):
+            spellings = [value for values in self.classes.values() for value in values]
+            if twice := sorted({value for value in spellings if spellings.count(value) > 1}):
+                msg = f"classes names the values {twice} under more than one label; a cell has one."
+                raise ValueError(msg)
 
 
 @dataclass(frozen=True)
@@ -166,6 +172,9 @@ class Recipe:
         label = self.data.labels[name]
         if label.classes == "coarse":
             return Label(label.column, CELL_TYPES, coarse_cell_type, required=label.required)
+        if isinstance(label.classes, Mapping):
+            of_value = {value: one for one, values in label.classes.items() for value in values}
+            return Label(label.column, tuple(label.classes), of_value.get, required=label.required)
         return Label(label.column, label.classes, required=label.required)
 
 
