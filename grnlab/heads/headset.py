@@ -133,7 +133,8 @@ class HeadSet:
                 msg = f"shape {content['shape']} is none of a model"
                 raise ValueError(msg)
             spec = AttentionSpec(n_layers, n_heads, 1, 1.0, 0)
-            weights = {tuple(map(int, key.split("."))): float(value) for key, value in content["weights"].items()}
+            pairs = ((key.split("."), value) for key, value in content["weights"].items())
+            weights = {(int(layer), int(head)): float(value) for (layer, head), value in pairs}
             found = cls.of(spec, weights)
         except (TypeError, ValueError, RecursionError) as error:
             msg = f"{path} holds no head set as HeadSet.save writes it: {error}"
