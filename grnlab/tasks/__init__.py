@@ -1,24 +1,37 @@
 """What a pretrained model does besides networks: cells embedded, from blocks of counts read one after the other."""
 
 from grnlab.tasks._targets import few_shot
+from grnlab.tasks.drug_response import DrugResponse, DrugResponseConfig, fit_drug_response
 from grnlab.tasks.embed import cell_embeddings, embed
 from grnlab.tasks.fine_tune import FineTuneConfig, fine_tune
 from grnlab.tasks.fine_tuned import FineTuned
+from grnlab.tasks.fingerprints import drug_fingerprints
 from grnlab.tasks.perturb_drug import ResponseConfig, draw_responses, fit_responses, nearest_drugs, predict_responses
+from grnlab.tasks.response_tests import baseline_responses, drug_response_scores, split_responses
 from grnlab.tasks.scores import classification_scores, regression_scores
+from grnlab.tasks.sensitivity import label_sensitivity, sensitivity_scores
 
 __all__ = [
+    "DrugResponse",
+    "DrugResponseConfig",
     "FineTuneConfig",
     "FineTuned",
     "ResponseConfig",
+    "baseline_responses",
     "cell_embeddings",
     "classification_scores",
     "draw_responses",
+    "drug_fingerprints",
+    "drug_response_scores",
     "embed",
     "few_shot",
     "fine_tune",
+    "fit_drug_response",
     "fit_responses",
+    "label_sensitivity",
     "nearest_drugs",
     "predict_responses",
     "regression_scores",
+    "sensitivity_scores",
+    "split_responses",
 ]
