@@ -4,7 +4,7 @@ from grnlab.attention import read_out
 from grnlab.attention.null import matched_null, shuffle_genes
 from grnlab.heads import baseline_scores, combine_scores, fit_translator, pair_features, select_heads
 from grnlab.network.infer import infer_networks
-from grnlab.tasks import embed
+from grnlab.tasks import embed, fine_tune
 from grnlab.tl._attention import attention, estimate_attention
 from grnlab.tl._conditions import bootstrap_networks, compare_conditions
 from grnlab.tl._networks import sign_edges, store_networks, stored_networks
@@ -19,6 +19,7 @@ __all__ = [
     "compare_conditions",
     "embed",
     "estimate_attention",
+    "fine_tune",
     "fit_translator",
     "infer_networks",
     "matched_null",
