@@ -22,13 +22,13 @@ class ReadDepth:
     are chosen, most of them hidden, and the loss is the squared error of log1p of counts per 10,000 of T there.
 
     The defaults of the rates are those of the released code. The paper: ``rate=0.3, zero_rate=0.3, keep=0, swap=0``.
-    With a lower rate for zeros, what is predicted for a hidden gene is not its mean, but nearer to its mean in cells
-    that express it; what is predicted for a visible one, the kept ones, is not shifted.
+    With a lower rate for zeros, what is predicted is not the mean of a gene, but nearer to its mean in cells that
+    express it. A larger `keep` trains what is predicted of visible genes, as all are when a cell is enhanced.
 
     Attributes
     ----------
     rate, zero_rate
-        Share of the genes that are chosen, of those with and without a count in the input.
+        Share of the genes that are chosen, of those with and without a count in the whole cell.
     keep, swap
         Share of the chosen genes that stay visible as they are, and that get the count of another gene of the cell.
     downsample
@@ -66,7 +66,7 @@ class ReadDepth:
         seen_B, values_BT = _binomial(rest_B, share_B, generator), _binomial(tokens.values_BT, share_B, generator)
         source_B = torch.where(thinned_B, seen_B + values_BT.sum(-1), total_B)
 
-        rate_BT = torch.where(values_BT > 0, self.rate, self.zero_rate)
+        rate_BT = torch.where(tokens.values_BT > 0, self.rate, self.zero_rate)
         chosen_BT = (uniform(values_BT, generator=generator) < rate_BT) & tokens.real_BT
         fate_BT = uniform(values_BT, generator=generator)
         other_BT = (uniform(values_BT, generator=generator) * values_BT.shape[1]).long()

@@ -2,6 +2,7 @@
 
 from grnlab.tasks._targets import few_shot
 from grnlab.tasks.drug_response import DrugResponse, DrugResponseConfig, fit_drug_response
+from grnlab.tasks.depth import embed_at_depth, enhance_depth, gene_contexts
 from grnlab.tasks.embed import cell_embeddings, embed
 from grnlab.tasks.fine_tune import FineTuneConfig, fine_tune
 from grnlab.tasks.fine_tuned import FineTuned
@@ -24,10 +25,13 @@ __all__ = [
     "drug_fingerprints",
     "drug_response_scores",
     "embed",
+    "embed_at_depth",
+    "enhance_depth",
     "few_shot",
     "fine_tune",
     "fit_drug_response",
     "fit_responses",
+    "gene_contexts",
     "label_sensitivity",
     "nearest_drugs",
     "predict_responses",

@@ -5,6 +5,7 @@ from grnlab.attention.null import matched_null, shuffle_genes
 from grnlab.heads import baseline_scores, combine_scores, fit_translator, pair_features, select_heads
 from grnlab.network.infer import infer_networks
 from grnlab.tasks import embed, fine_tune
+from grnlab.tasks.depth import embed_at_depth, enhance_depth, gene_contexts
 from grnlab.tl._attention import attention, estimate_attention
 from grnlab.tl._conditions import bootstrap_networks, compare_conditions
 from grnlab.tl._networks import sign_edges, store_networks, stored_networks
@@ -18,9 +19,12 @@ __all__ = [
     "combine_scores",
     "compare_conditions",
     "embed",
+    "embed_at_depth",
+    "enhance_depth",
     "estimate_attention",
     "fine_tune",
     "fit_translator",
+    "gene_contexts",
     "infer_networks",
     "matched_null",
     "pair_features",
