@@ -30,3 +30,10 @@ def test_a_new_backbone_in_100_lines(tmp_path, monkeypatch):
     found = set(zip(network.edges["source"], network.edges["target"], strict=True)) & set(candidates)
     base_rate = np.mean([pair in true for pair in candidates])
     assert len(found & true) / len(found) > 1.5 * base_rate
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "kernels/README.md", "benchmarks/README.md"])
+def test_links_to_files_of_the_repository_lead_somewhere(page):
+    path = DOCS.parent / page
+    for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", path.read_text(encoding="utf-8")):
+        assert (path.parent / target).exists(), target
