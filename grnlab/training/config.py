@@ -1,7 +1,9 @@
 """Settings of a pretraining run."""
 
+import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 SCHEDULES = ("linear", "plateau", "constant")
@@ -45,7 +47,10 @@ class PretrainConfig:
     val_fraction, val_every
         Share of the cells held out, and steps between validations.
     gene_vectors
-        Start of the gene embeddings: ``"random"``, or ``"coexpression"`` (of the training cells).
+        Start of the gene embeddings: ``"random"``; ``"coexpression"`` (of the training cells); or a file of
+        interactions, for example ``"networks/mine.csv"``: the same, hidden and predicted from the neighbours in this
+        graph, see :func:`grnlab.training.graph_vectors.graph_vectors`. What overlaps with the graph is no test of the
+        model then.
     precision
         Lightning's: ``"32-true"``, ``"bf16-mixed"`` or ``"16-mixed"``.
     matmul
@@ -105,6 +110,11 @@ class PretrainConfig:
             object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(value))
         if not isinstance(self.label, str):
             object.__setattr__(self, "label", tuple(self.label))
+        for name, (kind, said) in _KINDS.items():
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, kind)):
+                msg = f"{name}={value!r} must be {said}."
+                raise ValueError(msg)
         for name in _POSITIVE:
             value = getattr(self, name)
             if value is not None and not value > 0:
@@ -112,6 +122,8 @@ class PretrainConfig:
                 raise ValueError(msg)
         for name, known in _KNOWN.items():
             value = getattr(self, name)
+            if name == "gene_vectors" and Path(value).suffix:  # a file of interactions
+                continue
             if unknown := [x for x in ((value,) if isinstance(value, str) else value) if x not in known]:
                 msg = f"{name}={unknown[0]!r} is unknown; choose among {', '.join(map(repr, known))}."
                 raise ValueError(msg)
@@ -159,6 +171,16 @@ _POSITIVE = (
     "n_tokens", "batch_size", "accumulate", "clip", "early_stop", "plateau_patience", "max_steps", "max_minutes",
     "val_every", "devices", "nodes", "checkpoint_every", "checkpoint_minutes", "log_every",
 )  # fmt: skip
+_WHOLE = (
+    "n_tokens", "batch_size", "accumulate", "early_stop", "plateau_patience", "max_steps", "val_every", "devices",
+    "nodes", "workers", "checkpoint_every", "log_every", "seed", "warmup",
+)  # fmt: skip
+_NUMBERS = (
+    "lr", "weight_decay", "average", "plateau_factor", "clip", "max_minutes", "val_fraction", "checkpoint_minutes",
+)  # fmt: skip
+_KINDS = dict.fromkeys(_NUMBERS, (numbers.Real, "a number")) | dict.fromkeys(
+    _WHOLE, (numbers.Integral, "a whole number")
+)
 _KNOWN = {
     "schedule": SCHEDULES,
     "strategy": STRATEGIES,

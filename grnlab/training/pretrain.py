@@ -14,10 +14,12 @@ from grnlab._provenance import versions
 from grnlab.backbones import ScPrintConfig, save_model
 from grnlab.backbones.registry import architecture_of, build_model
 from grnlab.data import CellCollection
+from grnlab.evaluate import read_gold
 from grnlab.genes import GeneVocab
 from grnlab.objectives import build_objectives
 from grnlab.training.config import PretrainConfig
 from grnlab.training.gene_vectors import coexpression_vectors
+from grnlab.training.graph_vectors import graph_vectors
 from grnlab.training.identity import cells_of, differences, run_identity
 from grnlab.training.interrupt import Interrupted
 from grnlab.training.states import State, StateFolder
@@ -194,14 +196,18 @@ def _how_to_go_on(run: Path | None, step: int) -> str:
 
 
 def _start_gene_vectors(backbone: Any, cells: CellCollection, train_rows: np.ndarray, config: PretrainConfig) -> None:
-    if config.gene_vectors != "coexpression":
+    start = config.gene_vectors
+    if start == "random":
         return
     if not hasattr(backbone, "gene_embedding"):
-        msg = f"gene_vectors='coexpression' needs a gene_embedding; {type(backbone).__name__} has none, use 'random'."
+        msg = f"gene_vectors={start!r} needs a gene_embedding; {type(backbone).__name__} has none, use 'random'."
         raise ValueError(msg)
     if len(train_rows) > _CELLS_FOR_VECTORS:
         chosen = np.random.default_rng(config.seed).choice(train_rows, _CELLS_FOR_VECTORS, replace=False)
         train_rows = np.sort(chosen)
+    graph = None if start == "coexpression" else read_gold(start)
     vectors = coexpression_vectors(cells.counts[train_rows], backbone.config.d_model, seed=config.seed)
+    if graph is not None:
+        vectors = graph_vectors(graph, backbone.vocab, backbone.config.d_model, features=vectors, seed=config.seed)
     with torch.no_grad():
         backbone.gene_embedding.weight.copy_(torch.from_numpy(vectors))
