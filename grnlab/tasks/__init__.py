@@ -1,12 +1,15 @@
 """What a pretrained model does besides networks: cells embedded, from blocks of counts read one after the other."""
 
 from grnlab.tasks._targets import few_shot
-from grnlab.tasks.drug_response import DrugResponse, DrugResponseConfig, fit_drug_response
+from grnlab.tasks.annotate import annotate
+from grnlab.tasks.denoise import denoise
 from grnlab.tasks.depth import embed_at_depth, enhance_depth, gene_contexts
+from grnlab.tasks.drug_response import DrugResponse, DrugResponseConfig, fit_drug_response
 from grnlab.tasks.embed import cell_embeddings, embed
 from grnlab.tasks.fine_tune import FineTuneConfig, fine_tune
 from grnlab.tasks.fine_tuned import FineTuned
 from grnlab.tasks.fingerprints import drug_fingerprints
+from grnlab.tasks.known import KnownCells, fit_known
 from grnlab.tasks.perturb_drug import ResponseConfig, draw_responses, fit_responses, nearest_drugs, predict_responses
 from grnlab.tasks.response_tests import baseline_responses, drug_response_scores, split_responses
 from grnlab.tasks.scores import classification_scores, regression_scores
@@ -17,10 +20,13 @@ __all__ = [
     "DrugResponseConfig",
     "FineTuneConfig",
     "FineTuned",
+    "KnownCells",
     "ResponseConfig",
+    "annotate",
     "baseline_responses",
     "cell_embeddings",
     "classification_scores",
+    "denoise",
     "draw_responses",
     "drug_fingerprints",
     "drug_response_scores",
@@ -30,6 +36,7 @@ __all__ = [
     "few_shot",
     "fine_tune",
     "fit_drug_response",
+    "fit_known",
     "fit_responses",
     "gene_contexts",
     "label_sensitivity",

@@ -52,11 +52,15 @@ class CellSource:
     def __len__(self) -> int:
         return len(self.totals)
 
-    def read(self, rows: slice) -> sp.csr_matrix:
-        """Counts of some cells, columns in the order of `tokens`."""
-        counts = check_counts(self.matrix[rows], name=self.name)[:, self.columns]
+    def read(self, rows: slice | np.ndarray) -> sp.csr_matrix:
+        """Counts of some cells (increasing, where they are numbers), columns in the order of `tokens`."""
+        counts = self.read_all_genes(rows)[:, self.columns]
         counts.sort_indices()
         return sp.csr_matrix(counts)
+
+    def read_all_genes(self, rows: slice | np.ndarray) -> sp.csr_matrix:
+        """Counts of some cells, columns as in the data."""
+        return check_counts(self.matrix[rows], name=self.name)
 
     def blocks(self) -> Iterator[slice]:
         """Rows of each block."""

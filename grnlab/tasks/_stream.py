@@ -19,7 +19,6 @@ from grnlab.tasks._cells import CellSource
 TOKENS_PER_BATCH = 8_192  # activations stay near the last-level cache
 _STATE = "run.json"
 Batch = tuple[np.ndarray, CellTokens]
-Widths = Mapping[str, tuple[int, ...]]
 
 
 class Results:
@@ -27,8 +26,6 @@ class Results:
 
     Parameters
     ----------
-    shapes
-        Name → shape of a row.
     n_cells
         Number of rows.
     out
@@ -42,47 +39,46 @@ class Results:
         When the folder holds another run, or anything else.
     """
 
-    def __init__(self, shapes: Widths, n_cells: int, *, out: str | Path | None, identity: Mapping[str, Any]) -> None:
+    def __init__(self, n_cells: int, *, out: str | Path | None, identity: Mapping[str, Any]) -> None:
+        self._n_cells = n_cells
         self._out = None if out is None else Path(out)
         self._identity = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()
         self._done: set[int] = set()
-        whole = {name: (n_cells, *shape) for name, shape in shapes.items()}
         self.arrays: dict[str, np.ndarray] = {}
-        if self._out is None:
-            self.arrays |= {name: np.empty(shape, dtype=np.float32) for name, shape in whole.items()}
-            return
-        found = self._open(self._out)
-        self.arrays = {
-            name: np.lib.format.open_memmap(
-                self._out / f"{name}.npy",
-                mode="r+" if found else "w+",
-                dtype=np.float32,
-                shape=None if found else shape,
-            )
-            for name, shape in whole.items()
-        }
-        self._save()
+        if self._out is not None:
+            self._open(self._out)
 
-    def _open(self, out: Path) -> bool:
-        """Whether the folder holds this very run; it is made where there is none."""
+    def _open(self, out: Path) -> None:
+        """Go on with the very same run, or begin in a new folder."""
         state = out / _STATE
         if state.is_file():
             content = json.loads(state.read_text(encoding="utf-8"))
-            if content.get("identity") == self._identity:
-                self._done = set(content["done"])
-                return True
-            msg = (
-                f"out={str(out)!r} holds a run on other cells, or of another model or settings; choose another folder."
-            )
-            raise FileExistsError(msg)
+            if content.get("identity") != self._identity:
+                msg = f"out={str(out)!r} holds a run on other cells, or of another model or settings; choose another."
+                raise FileExistsError(msg)
+            self._done = set(content["done"])
+            for name in content["arrays"]:
+                self.arrays[name] = np.lib.format.open_memmap(out / f"{name}.npy", mode="r+")
+            return
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             msg = f"out={str(out)!r} exists and holds something else; choose a new folder."
             raise FileExistsError(msg)
         out.mkdir(parents=True, exist_ok=True)
-        return False
+        self._save()
 
     def __contains__(self, block: int) -> bool:
         return block in self._done
+
+    def write(self, name: str, rows: np.ndarray, values: np.ndarray) -> None:
+        """Set rows of an array, which is made when first written to."""
+        if name not in self.arrays:
+            shape = (self._n_cells, *values.shape[1:])
+            if self._out is None:
+                self.arrays[name] = np.empty(shape, dtype=values.dtype)
+            else:
+                file = self._out / f"{name}.npy"
+                self.arrays[name] = np.lib.format.open_memmap(file, mode="w+", dtype=values.dtype, shape=shape)
+        self.arrays[name][rows] = values
 
     def finish(self, block: int) -> None:
         """All rows of a block are written."""
@@ -95,8 +91,9 @@ class Results:
     def _save(self) -> None:
         if self._out is None:
             return
+        state = {"identity": self._identity, "done": sorted(self._done), "arrays": sorted(self.arrays)}
         with atomic_file(self._out / _STATE, overwrite=True) as temporary:
-            temporary.write_text(json.dumps({"identity": self._identity, "done": sorted(self._done)}), encoding="utf-8")
+            temporary.write_text(json.dumps(state), encoding="utf-8")
 
 
 def batches(
@@ -128,7 +125,6 @@ def batches(
 def run_cells(
     cells: CellSource,
     function: Callable[[sp.csr_matrix, slice], Iterator[tuple[np.ndarray, Mapping[str, Any]]]],
-    shapes: Widths,
     *,
     desc: str,
     settings: Mapping[str, Any],
@@ -142,8 +138,6 @@ def run_cells(
         Counts.
     function
         Takes the counts of a block and its rows; gives row numbers within the block, and name → rows of each array.
-    shapes
-        Name → shape of a row.
     desc
         What the progress bar says.
     settings
@@ -153,14 +147,14 @@ def run_cells(
     """
     identity = {"task": desc, "cells": cells.identity, "settings": dict(settings)}
     identity |= {key: cells.provenance[key] for key in ("model", "weights_sha256", "vocab_sha256")}
-    results = Results(shapes, len(cells), out=out, identity=identity)
+    results = Results(len(cells), out=out, identity=identity)
     with progress(total=len(cells), desc=desc, unit="cell") as bar:
         for number, rows in enumerate(cells.blocks()):
             if number not in results:
                 with torch.inference_mode():
                     for within, values in function(cells.read(rows), rows):
                         for name, value in values.items():
-                            results.arrays[name][rows.start + within] = value
+                            results.write(name, rows.start + within, value)
                         bar.update(len(within))
                 results.finish(number)
             else:

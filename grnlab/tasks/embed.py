@@ -77,11 +77,8 @@ def embed(
             found = _embeddings(model, model.encode(tokens), key=key, classes=classes)
             yield within, {name: values.float().cpu().numpy() for name, values in found.items()}
 
-    with torch.inference_mode():
-        one = next(of_block(cells.read(slice(0, 1)), slice(0, 1)))[1]
-    shapes = {name: values.shape[1:] for name, values in one.items()}
     settings = {"context": context, "key": key, "classes": classes}
-    adata.obsm.update(run_cells(cells, of_block, shapes, desc="embed", settings=settings, out=out))
+    adata.obsm.update(run_cells(cells, of_block, desc="embed", settings=settings, out=out))
     adata.uns[key] = {"provenance": json.dumps(cells.provenance | {"task": "embed"} | settings)}
 
 

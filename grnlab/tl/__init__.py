@@ -4,7 +4,7 @@ from grnlab.attention import read_out
 from grnlab.attention.null import matched_null, shuffle_genes
 from grnlab.heads import baseline_scores, combine_scores, fit_translator, pair_features, select_heads
 from grnlab.network.infer import infer_networks
-from grnlab.tasks import embed, fine_tune
+from grnlab.tasks import annotate, denoise, embed, fine_tune
 from grnlab.tasks.depth import embed_at_depth, enhance_depth, gene_contexts
 from grnlab.tl._attention import attention, estimate_attention
 from grnlab.tl._conditions import bootstrap_networks, compare_conditions
@@ -13,11 +13,13 @@ from grnlab.training.adapt import adapt
 
 __all__ = [
     "adapt",
+    "annotate",
     "attention",
     "baseline_scores",
     "bootstrap_networks",
     "combine_scores",
     "compare_conditions",
+    "denoise",
     "embed",
     "embed_at_depth",
     "enhance_depth",
