@@ -11,7 +11,6 @@ Examples
 """
 
 import importlib
-import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -39,8 +38,7 @@ __all__ = [
     "tl",
 ]
 
-logging.getLogger(__name__).addHandler(logging.NullHandler())
-
+# Warnings go to logging. There is no NullHandler, so that they are seen, on stderr, where nobody has set logging up.
 _HOMES = {
     "load_model": "grnlab.backbones",
     "HeadSet": "grnlab.heads",

@@ -31,6 +31,9 @@ def read(path: str | Path, *, layer: str | None = None) -> ad.AnnData:
     ValueError
         When the file is not a readable h5ad (a folder, empty, truncated, another format), or does not hold counts.
     """
+    if not isinstance(path, str | Path):
+        msg = f"path is a {type(path).__name__}; name an .h5ad file."
+        raise ValueError(msg)
     path = Path(path)
     if not path.exists():
         msg = f"{path} does not exist."

@@ -122,8 +122,8 @@ def load_model(
     FileNotFoundError
         When there is no such model.
     ValueError
-        When the folder is incomplete, of another format, or its weights do not fit its configuration; when a pickle
-        holds more than tensors and plain values.
+        When `device` cannot be used, the folder is incomplete, of another format, or its weights do not fit its
+        configuration; when a pickle holds more than tensors and plain values.
     ImportError
         When a download is asked for and huggingface_hub is not installed.
 
@@ -136,6 +136,10 @@ def load_model(
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    if not isinstance(name, str | Path):
+        msg = f"name is a {type(name).__name__}; give the name of a built-in model, or the path of a checkpoint."
+        raise ValueError(msg)
+    _check_device(device)
     folder = _locate(name)
     if not (folder / "genes.tsv.gz").exists() and (layout := find_layout(folder)) is not None:
         return load_published(folder, layout, allow_pickle=allow_pickle, part=part).to(device)
@@ -188,6 +192,15 @@ def builtin_models() -> dict[str, Path]:
     """Name → folder of the models that come with the package."""
     root = Path(str(files(_BUILTIN) / "weights"))
     return {path.parent.name: path.parent for path in sorted(root.glob("*/config.json"))}
+
+
+def _check_device(device: Any) -> None:
+    """Refuse a device that torch does not know or that is not there."""
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
+        msg = f"device={device!r} cannot be used ({str(error).splitlines()[0]}); 'cpu' can, and 'cuda' with a GPU."
+        raise ValueError(msg) from error
 
 
 def _locate(name: str | Path) -> Path:

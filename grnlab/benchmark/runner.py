@@ -15,12 +15,13 @@ from grnlab._files import atomic_file
 from grnlab._version import __version__
 from grnlab.benchmark.config import BenchmarkConfig
 from grnlab.benchmark.datasets import Dataset
+from grnlab.benchmark.elsewhere import Elsewhere
 from grnlab.benchmark.hubs import MARKERS, hub_rows, read_markers
 from grnlab.benchmark.measure import Cost
 from grnlab.benchmark.methods import Method
 from grnlab.benchmark.prepare import Judged, tasks_of
 from grnlab.benchmark.report import write_report
-from grnlab.benchmark.task import NotApplicableError, Task, fitter
+from grnlab.benchmark.task import NotApplicableError, Task
 from grnlab.evaluate import GoldStandard, Universe, regulator_auroc, score_universe
 
 logger = logging.getLogger(__name__)
@@ -79,7 +80,7 @@ class _Run:
         self.out, self.model, self.config, self.data = out, model, config, data
         self._golds: dict[tuple[str, bool], GoldStandard] = {}
         trains = {name: gold.train for name, gold in config.golds.items()}
-        self.fitted = fitter(lambda: model, lambda name: self.gold(name, aligned=True), data, trains)
+        self.fitted = Elsewhere(lambda: model, lambda name: self.gold(name, aligned=True), data, trains)
 
     def gold(self, name: str, *, aligned: bool) -> GoldStandard:
         """Gold standard by name, in the names of the model."""
@@ -127,7 +128,17 @@ class _Run:
         return rows
 
     def _tasks(self, dataset: Dataset, scope: str) -> Iterator[tuple[Task, Judged]]:
-        adata = dataset.read(self.data or Path())
+        try:
+            adata = dataset.read(self.data or Path())
+        except FileNotFoundError as error:
+            if self.data is None:
+                raise
+            msg = (
+                f"{error} The folder of --data, here {self.data}, has data sets in scrna/, mccalla/ and beeline/ and "
+                "gold standards in networks/, mccalla/ and beeline/; `grnlab benchmark --list` names them. For cells "
+                "of your own give --h5ad and --gold."
+            )
+            raise FileNotFoundError(msg) from error
         golds = {name: self.gold(name, aligned=not dataset.adapted) for name in dataset.golds}
         return tasks_of(dataset, adata, golds, scope=scope, model=self.model, config=self.config, fitted=self.fitted)
 

@@ -36,6 +36,9 @@ class CellSource:
     """
 
     def __init__(self, data: ad.AnnData | str | Path, *, layer: str | None = None) -> None:
+        if not isinstance(data, ad.AnnData | str | Path):
+            msg = f"adata is a {type(data).__name__}; expected an AnnData, or the path of an h5ad file or a zarr store."
+            raise ValueError(msg)
         self.layer = layer
         if isinstance(data, ad.AnnData) and data.isbacked and data.is_view:
             data = data.to_memory()

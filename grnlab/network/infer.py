@@ -75,14 +75,20 @@ def infer_networks(
     Raises
     ------
     ValueError
-        When `per` or `regulators` is unknown, `top_k` is no whole number of at least 1, a group keeps fewer than two
-        genes, or `heads` are given for scores.
+        When `maps` are neither, `per` or `regulators` is unknown, `top_k` is no whole number of at least 1, a group
+        keeps fewer than two genes, or `heads` are given for scores.
 
     References
     ----------
     Averaged queries and keys: Kalfon et al. 2025, doi:10.1038/s41467-025-58699-1. Symmetrising and APC of attention:
     Rao et al. 2020, doi:10.1101/2020.12.15.422761.
     """
+    if not isinstance(maps, AttentionMaps | PairScores):
+        msg = (
+            f"maps is a {type(maps).__name__}; expected attention maps (grnlab.tl.attention) or scores of a read-out "
+            "(grnlab.tl.read_out)."
+        )
+        raise ValueError(msg)
     if isinstance(maps, PairScores):
         if heads is not None:
             msg = "heads choose among attention maps; scores of a read-out have none left. Leave heads out."

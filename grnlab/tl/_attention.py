@@ -79,7 +79,7 @@ def attention(
     >>> gl.tl.attention(adata, gl.load_model("grnlab-small"), genes=50)
     AttentionMaps(50 genes, 4 layers × 4 heads; all (40 cells))
     """
-    if isinstance(adata, str | Path) or getattr(adata, "isbacked", False) or state is not None:
+    if not isinstance(adata, ad.AnnData) or adata.isbacked or state is not None:
         plan = make_plan(adata, model, groupby=groupby, layer=layer, min_cells=min_cells, skip_small=skip_small)
         with plan:
             return stream_attention(plan, model, genes=genes, context=context, groupby=groupby, state=state)

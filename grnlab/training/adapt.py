@@ -37,6 +37,7 @@ from grnlab.training.interrupt import Interrupted
 
 logger = logging.getLogger(__name__)
 
+_LARGEST_BATCH = 1_024  # cells, where there are fewer in all
 _UNTIL_THE_CLOCK = 1_000_000  # steps of a run that ends by its minutes
 
 
@@ -136,6 +137,12 @@ def adapt(
     if objectives is None:
         own = getattr(model, "objectives", ("mask", "mvc"))
         objectives = ({"name": "mask", "rate": 0.5},) if model is None else own
+    if isinstance(batch_size, int) and batch_size > max(_LARGEST_BATCH, len(cells.totals)):
+        msg = (
+            f"batch_size={batch_size:,} is more than the {len(cells.totals):,} cells there are, and would take that "
+            f"much memory; choose at most {max(_LARGEST_BATCH, len(cells.totals)):,}."
+        )
+        raise ValueError(msg)
     config = PretrainConfig(
         objectives=objectives,
         n_tokens=min(n_tokens, len(cells.available[0])),

@@ -110,11 +110,7 @@ class PretrainConfig:
             object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(value))
         if not isinstance(self.label, str):
             object.__setattr__(self, "label", tuple(self.label))
-        for name, (kind, said) in _KINDS.items():
-            value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, kind)):
-                msg = f"{name}={value!r} must be {said}."
-                raise ValueError(msg)
+        self._check_kinds()
         for name in _POSITIVE:
             value = getattr(self, name)
             if value is not None and not value > 0:
@@ -142,6 +138,13 @@ class PretrainConfig:
                 f"{self.world_size} processes; choose a multiple of {self.world_size}."
             )
             raise ValueError(msg)
+
+    def _check_kinds(self) -> None:
+        for name, (kind, said) in _KINDS.items():
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, kind)):
+                msg = f"{name}={value!r} must be {said}."
+                raise ValueError(msg)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "PretrainConfig":

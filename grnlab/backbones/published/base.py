@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from grnlab.backbones.base import AttentionSpec, Encoded
+from grnlab.backbones.registry import one_line
 from grnlab.data.tokens import CellTokens
 from grnlab.genes import GeneVocab
 from grnlab.nn import PerformerStack, Recorder, TransformerStack
@@ -46,6 +47,8 @@ class PublishedModel(nn.Module, ABC):
         self.heads: dict[str, list[list[float]]] = {}
         self.gene_embedding = nn.Embedding(len(vocab), config.d_model)
         self.final_norm: nn.Module = nn.Identity()
+
+    __str__ = one_line
 
     @property
     @abstractmethod
