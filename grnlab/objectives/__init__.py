@@ -30,7 +30,7 @@ REGISTRY: dict[str, type] = {
     "read_depth": ReadDepth,
     "mask_bins": MaskBins,
     "dropout_contrast": DropoutContrast,
-    "discretenoise": DiscreteNoise,
+    "discrete_noise": DiscreteNoise,
     "mask_values": MaskValues,
     "tell_conditions": TellConditions,
     "respond": Respond,
@@ -58,8 +58,21 @@ __all__ = [
     "encode_in_parts",
     "info_nce",
     "masked_mean",
+    "objective_name",
     "read_hierarchy",
 ]
+
+
+def objective_name(objective: Objective) -> str:
+    """Name of an objective in recipes and loss curves; of one that is not registered, that of its class.
+
+    Parameters
+    ----------
+    objective
+        The task.
+    """
+    kind = type(objective)
+    return next((name for name, known in REGISTRY.items() if known is kind), kind.__name__.lower())
 
 
 def build_objectives(specs: Sequence[str | Mapping[str, Any]]) -> list[Objective]:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from grnlab.backbones.base import Encoded
 from grnlab.data import CellTokens
-from grnlab.objectives import Objective
+from grnlab.objectives import Objective, objective_name
 from grnlab.training.batches import Batch, seed_dropout
 
 
@@ -47,7 +47,7 @@ class WeightedLosses(nn.Module):
     def __init__(self, model: Trainable, objectives: Sequence[Objective]) -> None:
         super().__init__()
         self.model, self.objectives = model, list(objectives)
-        self.names = [type(objective).__name__.lower() for objective in objectives]
+        self.names = [objective_name(objective) for objective in objectives]
 
     def forward(self, seen: CellTokens, target: CellTokens) -> Tensor:
         """Weighted loss of each objective, float32 of shape (n_objectives,)."""

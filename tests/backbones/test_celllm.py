@@ -195,7 +195,7 @@ def test_trains_saves_adapts(two_kinds, tmp_path):
     curve = model.provenance["loss_curve"]
     first, last = curve[0], curve[-1]
     assert last["val/classify"] < 0.5 < math.log(2)
-    for name in ("maskbins", "dropoutcontrast"):
+    for name in ("mask_bins", "dropout_contrast"):
         assert last[f"val/{name}"] < first[f"train/{name}"]
     loaded = load_model(tmp_path / "m")
     tokens = cells.batch(np.arange(8), 40, generator=np.random.default_rng(0))
