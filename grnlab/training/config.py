@@ -118,9 +118,8 @@ class PretrainConfig:
                 raise ValueError(msg)
         for name, known in _KNOWN.items():
             value = getattr(self, name)
-            if name == "gene_vectors" and Path(value).suffix:  # a file of interactions
-                continue
-            if unknown := [x for x in ((value,) if isinstance(value, str) else value) if x not in known]:
+            values = (value,) if isinstance(value, str) else value
+            if unknown := [x for x in values if x not in known and not (name == "gene_vectors" and Path(x).suffix)]:
                 msg = f"{name}={unknown[0]!r} is unknown; choose among {', '.join(map(repr, known))}."
                 raise ValueError(msg)
         for name in ("seed", "lr", "weight_decay", "warmup"):
