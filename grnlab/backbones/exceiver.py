@@ -149,7 +149,7 @@ class Exceiver(nn.Module):
     torch.Size([1, 2, 8])
     """
 
-    objectives = ("discretenoise",)  # what to train it on where nobody says
+    objectives = ("discrete_noise",)  # what to train it on where nobody says
     mean_G: Tensor
     sd_G: Tensor
     expressed_G: Tensor

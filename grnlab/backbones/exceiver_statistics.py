@@ -81,7 +81,7 @@ def gene_statistics(cells: CellCollection, rows: np.ndarray, *, limit: float = 1
         scores = (logged.data - mean_G[logged.indices]) / sd_G[logged.indices]
         expressed_G += np.bincount(logged.indices, weights=scores.clip(-limit, limit), minlength=n_genes)
     expressed_G /= np.maximum(seen_G, 1)
-    return GeneStatistics(*(x.astype(np.float32) for x in (mean_G, sd_G, expressed_G)), n_cells=len(rows))
+    return GeneStatistics(mean_G.astype(np.float32), sd_G.astype(np.float32), expressed_G.astype(np.float32), len(rows))
 
 
 def _logged(cells: CellCollection, rows: np.ndarray) -> Iterator[sp.csr_matrix]:

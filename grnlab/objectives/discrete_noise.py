@@ -80,7 +80,7 @@ class DiscreteNoise:
     def loss(self, model: Exceiver, encoded: Encoded, *, seen: CellTokens, target: CellTokens) -> Tensor:
         """Mean squared error of the standard scores of the hidden genes."""
         if not isinstance(seen, QueriedTokens) or not isinstance(encoded, ExceiverEncoded) or seen.hidden_BT is None:
-            msg = "discretenoise needs an Exceiver and tokens made by DiscreteNoise.corrupt, with no masking after it."
+            msg = "discrete_noise needs an Exceiver and tokens made by DiscreteNoise.corrupt, with no masking after it."
             raise ValueError(msg)
         error_BQ = model.predict(encoded) - model.scores(target).gather(1, seen.query_BQ)
         return masked_mean(error_BQ**2, seen.hidden_BT.gather(1, seen.query_BQ))
