@@ -9,8 +9,11 @@ from grnlab.tasks.embed import cell_embeddings, embed
 from grnlab.tasks.fine_tune import FineTuneConfig, fine_tune
 from grnlab.tasks.fine_tuned import FineTuned
 from grnlab.tasks.fingerprints import drug_fingerprints
+from grnlab.tasks.gene_embeddings import gene_embeddings
 from grnlab.tasks.known import KnownCells, fit_known
 from grnlab.tasks.perturb_drug import ResponseConfig, draw_responses, fit_responses, nearest_drugs, predict_responses
+from grnlab.tasks.perturbation import PerturbationConfig, PerturbationModel, fit_perturbation
+from grnlab.tasks.perturbation_tests import baseline_effects, perturbation_scores
 from grnlab.tasks.response_tests import baseline_responses, drug_response_scores, split_responses
 from grnlab.tasks.scores import classification_scores, regression_scores
 from grnlab.tasks.sensitivity import label_sensitivity, sensitivity_scores
@@ -21,8 +24,11 @@ __all__ = [
     "FineTuneConfig",
     "FineTuned",
     "KnownCells",
+    "PerturbationConfig",
+    "PerturbationModel",
     "ResponseConfig",
     "annotate",
+    "baseline_effects",
     "baseline_responses",
     "cell_embeddings",
     "classification_scores",
@@ -37,10 +43,13 @@ __all__ = [
     "fine_tune",
     "fit_drug_response",
     "fit_known",
+    "fit_perturbation",
     "fit_responses",
     "gene_contexts",
+    "gene_embeddings",
     "label_sensitivity",
     "nearest_drugs",
+    "perturbation_scores",
     "predict_responses",
     "regression_scores",
     "sensitivity_scores",

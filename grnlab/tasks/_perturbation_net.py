@@ -1,0 +1,121 @@
+"""The graph network of perturbation prediction, in plain sparse products.
+
+Shape suffixes: P perturbations, G genes whose change is predicted, N genes of the graph, M embedding, K hidden.
+"""
+
+from typing import cast
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+import torch
+from torch import Tensor, nn
+
+from grnlab.tasks.perturbation_tests import parts_of
+
+
+class GeneGraph(nn.Module):
+    """States of genes after messages from the genes they regulate, and from those that regulate them."""
+
+    x_NM: Tensor
+
+    def __init__(self, x_NM: Tensor, adjacency: sp.csr_matrix, *, hidden: int, n_hops: int, dropout: float) -> None:
+        super().__init__()
+        self.register_buffer("x_NM", x_NM)
+        # row n of the first: mean over the targets of n; of the second: over its regulators
+        self.neighbours = [as_sparse(row_mean(adjacency)), as_sparse(row_mean(sp.csr_matrix(adjacency.T)))]
+        self.first = nn.Linear(x_NM.shape[1], hidden)
+        self.messages = nn.ModuleList(
+            nn.ModuleList(nn.Linear(hidden, hidden, bias=False) for _ in self.neighbours) for _ in range(n_hops)
+        )
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self) -> Tensor:
+        """States, shape (N, K)."""
+        h_NK = self.first(self.dropout(self.x_NM))
+        for hop in self.messages:
+            of_targets, of_regulators = cast("nn.ModuleList", hop)
+            incoming = torch.sparse.mm(self.neighbours[0], of_targets(h_NK))
+            h_NK = h_NK + incoming + torch.sparse.mm(self.neighbours[1], of_regulators(h_NK))
+        return h_NK
+
+
+class EffectDecoder(nn.Module):
+    """Change of genes from the state of what was perturbed, those of the genes, and a vector of their own."""
+
+    outputs: Tensor
+
+    def __init__(self, graph: GeneGraph, outputs: Tensor, mean_G: Tensor, *, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.graph = graph
+        self.register_buffer("outputs", outputs)
+        self.linear = nn.Linear(hidden, hidden)  # with few perturbations hardly more than this can be learned
+        self.bent = nn.Sequential(nn.Linear(hidden, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, hidden))
+        self.of_gene = nn.Linear(hidden, hidden)
+        self.own_GK = nn.Parameter(torch.zeros(len(outputs), hidden))
+        self.mean_G = nn.Parameter(mean_G.clone())
+        self.scale = hidden**-0.5
+
+    def forward(self, parts_PN: Tensor) -> Tensor:
+        """Changes, shape (P, G); `parts_PN` is a sparse matrix that says which genes are perturbed."""
+        h_NK = self.graph()
+        p_PK = torch.sparse.mm(parts_PN, h_NK)
+        z_PK = self.linear(p_PK) + self.bent(p_PK)
+        g_GK = self.of_gene(h_NK[self.outputs]) + self.own_GK
+        return self.mean_G + self.scale * z_PK @ g_GK.T
+
+
+def adjacency_of(graph: pd.DataFrame | None, nodes: pd.Index) -> sp.csr_matrix:
+    """Edges between nodes, 1 from source (row) to target (column).
+
+    Raises
+    ------
+    ValueError
+        When the graph lacks a column, or has no edge between two nodes.
+    """
+    if graph is None:
+        return sp.csr_matrix((len(nodes), len(nodes)), dtype=np.float32)
+    if lacking := [column for column in ("source", "target") if column not in graph]:
+        msg = f"graph lacks the columns {lacking}; it needs source and target."
+        raise ValueError(msg)
+    source, target = nodes.get_indexer(graph["source"]), nodes.get_indexer(graph["target"])
+    both = (source >= 0) & (target >= 0)
+    if not both.any():
+        msg = "graph has no edge between two genes with an embedding; its names must be those of gene_embeddings."
+        raise ValueError(msg)
+    ones = np.ones(int(both.sum()), dtype=np.float32)
+    adjacency = sp.csr_matrix((ones, (source[both], target[both])), shape=(len(nodes), len(nodes)))
+    adjacency.data[:] = 1  # an edge given twice is one edge
+    return adjacency
+
+
+def row_mean(adjacency: sp.csr_matrix) -> sp.csr_matrix:
+    """Every row divided by its sum."""
+    degree = np.asarray(adjacency.sum(axis=1)).ravel()
+    return sp.csr_matrix(sp.diags(1 / np.maximum(degree, 1)) @ adjacency)
+
+
+def as_sparse(matrix: sp.csr_matrix) -> Tensor:
+    """The matrix as a sparse tensor."""
+    coo = matrix.tocoo()
+    places = torch.from_numpy(np.stack([coo.row, coo.col]).astype(np.int64))
+    values = torch.from_numpy(coo.data.astype(np.float32))
+    return torch.sparse_coo_tensor(places, values, coo.shape, check_invariants=False).coalesce()
+
+
+def perturbed_matrix(perturbed: pd.Index, nodes: pd.Index) -> sp.csr_matrix:
+    """Which genes each perturbation perturbs, shape (P, N).
+
+    Raises
+    ------
+    ValueError
+        When a gene is none of the nodes.
+    """
+    parts = [(row, part) for row, name in enumerate(perturbed) for part in parts_of(name)]
+    columns = nodes.get_indexer([part for _, part in parts])
+    if (columns < 0).any():
+        unknown = sorted({part for (_, part), column in zip(parts, columns, strict=True) if column < 0})
+        msg = f"perturbed names {len(unknown)} genes without an embedding: {unknown[:5]}."
+        raise ValueError(msg)
+    ones = np.ones(len(parts), dtype=np.float32)
+    return sp.csr_matrix((ones, ([row for row, _ in parts], columns)), shape=(len(perturbed), len(nodes)))
