@@ -127,6 +127,8 @@ class ScPrint(nn.Module):
     torch.Size([1, 2, 8])
     """
 
+    cell_token = 1  # place of the cell embedding among the special tokens
+
     def __init__(self, vocab: GeneVocab, config: ScPrintConfig | None = None, *, name: str = "scprint") -> None:
         super().__init__()
         config = config or ScPrintConfig()

@@ -4,12 +4,15 @@ from grnlab.tasks._targets import few_shot
 from grnlab.tasks.annotate import annotate
 from grnlab.tasks.denoise import denoise
 from grnlab.tasks.depth import embed_at_depth, enhance_depth, gene_contexts
+from grnlab.tasks.differential import differential
 from grnlab.tasks.drug_response import DrugResponse, DrugResponseConfig, fit_drug_response
 from grnlab.tasks.embed import cell_embeddings, embed
 from grnlab.tasks.fine_tune import FineTuneConfig, fine_tune
 from grnlab.tasks.fine_tuned import FineTuned
 from grnlab.tasks.fingerprints import drug_fingerprints
 from grnlab.tasks.gene_embeddings import gene_embeddings
+from grnlab.tasks.generate import generate
+from grnlab.tasks.importance import gene_importance
 from grnlab.tasks.known import KnownCells, fit_known
 from grnlab.tasks.perturb_drug import ResponseConfig, draw_responses, fit_responses, nearest_drugs, predict_responses
 from grnlab.tasks.perturbation import PerturbationConfig, PerturbationModel, fit_perturbation
@@ -33,6 +36,7 @@ __all__ = [
     "cell_embeddings",
     "classification_scores",
     "denoise",
+    "differential",
     "draw_responses",
     "drug_fingerprints",
     "drug_response_scores",
@@ -47,6 +51,8 @@ __all__ = [
     "fit_responses",
     "gene_contexts",
     "gene_embeddings",
+    "gene_importance",
+    "generate",
     "label_sensitivity",
     "nearest_drugs",
     "perturbation_scores",

@@ -4,7 +4,7 @@ from grnlab.attention import read_out
 from grnlab.attention.null import matched_null, shuffle_genes
 from grnlab.heads import baseline_scores, combine_scores, fit_translator, pair_features, select_heads
 from grnlab.network.infer import infer_networks
-from grnlab.tasks import annotate, denoise, embed, fine_tune
+from grnlab.tasks import annotate, denoise, differential, embed, fine_tune, gene_importance, generate
 from grnlab.tasks.depth import embed_at_depth, enhance_depth, gene_contexts
 from grnlab.tl._attention import attention, estimate_attention
 from grnlab.tl._conditions import bootstrap_networks, compare_conditions
@@ -20,6 +20,7 @@ __all__ = [
     "combine_scores",
     "compare_conditions",
     "denoise",
+    "differential",
     "embed",
     "embed_at_depth",
     "enhance_depth",
@@ -27,6 +28,8 @@ __all__ = [
     "fine_tune",
     "fit_translator",
     "gene_contexts",
+    "gene_importance",
+    "generate",
     "infer_networks",
     "matched_null",
     "pair_features",
