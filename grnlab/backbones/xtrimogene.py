@@ -58,6 +58,7 @@ class XTrimoGene(nn.Module):
     """
 
     whole_cells = True
+    objectives = ("read_depth",)  # what it is adapted by, where nothing else is asked for
 
     def __init__(self, vocab: GeneVocab, config: XTrimoGeneConfig | None = None, *, name: str = "xtrimogene") -> None:
         super().__init__()

@@ -221,8 +221,28 @@ def test_networks_of_both_parts_are_called_what_they_are(make, human_vocab, make
         np.testing.assert_allclose(networks[0]["weight"], networks[1]["weight"], rtol=1e-4)
 
 
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_it_trains_and_adapts(make, human_vocab, make_cells, tmp_path, settings):
+    pytest.importorskip("lightning")
+    from grnlab.data import CellCollection
+    from grnlab.training import PretrainConfig, pretrain
+
+    counts = sp.csr_matrix(np.random.default_rng(0).poisson(40, (60, 60)).astype(np.float32))
+    config = PretrainConfig(
+        objectives=("read_depth",), n_tokens=40, batch_size=8, max_steps=12, lr=0.01, warmup=1, val_every=6
+    )
+    cells, sizes = CellCollection.from_counts(counts), make(settings, vocab=human_vocab).config
+    model = pretrain(human_vocab, cells, model=sizes, config=config, out=tmp_path / "model", progress=False)
+    first, last = (point["val/loss"] for point in model.provenance["loss_curve"])
+    assert last < first
+    loaded = load_model(tmp_path / "model")
+    adapted = gl.tl.adapt(loaded, make_cells(), max_steps=2, progress=False)
+    assert "val/loss" in adapted.provenance["adapted"]["loss_curve"][-1]
+    assert not torch.equal(adapted.to_decoder.weight, loaded.to_decoder.weight)
+
+
 def test_wrong_use_is_told(make, make_tokens):
-    model, tokens = make(), make_tokens()
+    model = make()
     counts = sp.csr_matrix(np.ones((1, 3), dtype=np.float32))
     with pytest.raises(ValueError, match=r"the encoder of xTrimoGene sees no zeros.*model.part"):
         model.tokenize(counts, np.arange(3), np.full(1, 3.0), context="shared")
