@@ -27,6 +27,8 @@ class Gold:
     candidates
         Regulators and targets of its universe, see :func:`grnlab.evaluate.candidate_universe`: all genes where the
         whole network is known.
+    path
+        Of the file, below the data folder.
     """
 
     name: str
@@ -34,6 +36,11 @@ class Gold:
     scope: str = "tf"
     train: str = ""
     candidates: tuple[str, str] = ("gold", "gold")
+    path: str = ""
+
+    def found(self, folder: Path) -> bool:
+        """Whether the file is in the data folder."""
+        return (folder / self.path).is_file()
 
 
 def _file(
@@ -48,7 +55,7 @@ def _file(
         names = gold.edges.assign(**{role: gold.edges[role].str.upper() for role in ("source", "target")})
         return GoldStandard.from_frame(names, name=name)
 
-    return Gold(name, read, scope, train)
+    return Gold(name, read, scope, train, path=path)
 
 
 def _dream4(number: int) -> Gold:
@@ -104,3 +111,26 @@ _GOLDS = (
     *(_sergio(name) for name in ("DS4", "DS5")),
 )
 GOLDS: dict[str, Gold] = {gold.name: gold for gold in _GOLDS}
+
+_NICHENET = {
+    "chea": "chea",
+    "remap": "remap",
+    "htridb": "htridb_trrust_evex",
+    "motif": "motif",
+    "ontogenet": "ontogenet",
+    "perturbation": "gene_kinase_perturbation",
+}
+TEACHERS: dict[str, Gold] = {
+    **{name: GOLDS[name] for name in ("omnipath", "trrust", "dorothea_abc", "encode")},
+    **{name: _file(name, f"networks/nichenet_{file}.csv.gz") for name, file in _NICHENET.items()},
+    "regnetwork": _file(
+        "regnetwork", "networks/nichenet_regnetwork.csv.gz", source="regulator", keep={"source": "RegNetwork_source"}
+    ),
+    "overexpression": _file(
+        "overexpression",
+        "perturbation/lincs_overexpression_dysreg.csv.gz",
+        source="perturbagen_symbol",
+        target="symbol",
+    ),
+}
+"""Gold standards that may be learned from where others judge."""

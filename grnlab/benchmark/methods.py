@@ -11,7 +11,7 @@ from scipy.stats import rankdata
 from grnlab.attention import READOUTS, PairScores
 from grnlab.attention.read_out import SIGNED
 from grnlab.benchmark.task import NotApplicableError, Task
-from grnlab.benchmark.translate import FEATURES, fit_for, translate
+from grnlab.benchmark.translate import COMBINED, TRANSLATORS, combine, fit_for, translate
 from grnlab.evaluate import BASELINES, SLOW_BASELINES, degree_only, pidc, target_popularity
 from grnlab.evaluate.baselines import Baseline
 
@@ -28,7 +28,8 @@ class Method:
         On the command line and in tables.
     kind
         ``"control"``, ``"expression"``, ``"model"``, ``"supervised"`` (fitted on other cells by another gold
-        standard), or ``"popularity"`` (fitted on the judging gold standard itself, by folds).
+        standard), ``"knowledge"`` (of other gold standards), or ``"popularity"`` (fitted on the judging gold standard
+        itself, by folds of regulators or pairs).
     about
         One line for the report.
     score
@@ -85,7 +86,7 @@ def _cosine(task: Task) -> np.ndarray:
 
 
 def _selected_heads(task: Task) -> np.ndarray:
-    return _pairs(task, task.dense(heads=task.learned().weights_LH, symmetrize=True))
+    return _pairs(task, task.dense(heads=task.heads().weights_LH, symmetrize=True))
 
 
 def _selected_consensus(task: Task) -> np.ndarray:
@@ -97,6 +98,15 @@ def _selected_consensus(task: Task) -> np.ndarray:
 
 def _translator(name: str) -> Score:
     return lambda task: _placed(task, translate(task, name))
+
+
+def _strangers(task: Task) -> object:
+    assert task.gold is not None  # a method that runs per gold standard
+    return task.elsewhere().strangers(task.gold)
+
+
+def _combined(name: str) -> Score:
+    return lambda task: _placed(task, combine(task, name))
 
 
 def _popularity(function: Callable[..., np.ndarray]) -> Score:
@@ -177,14 +187,20 @@ def _methods() -> Iterator[Method]:
         "heads selected on sorted blood cells of the training set by another gold standard, without the judging edges",
         _selected_heads,
         per_gold=True,
-        prepare=Task.learned,
+        prepare=Task.heads,
     )
     yield Method("selected_consensus", "supervised", "mean rank of selected_heads and cosine_centred",
-                 _selected_consensus, per_gold=True, prepare=Task.learned)  # fmt: skip
-    for name, of in FEATURES.items():
-        about = f"logistic regression of {', '.join(of)} and expression, fitted as selected_heads is"
-        yield Method(name, "supervised", about, _translator(name), per_gold=True, symmetric=False,
+                 _selected_consensus, per_gold=True, prepare=Task.heads)  # fmt: skip
+    about = "popularity of both genes among other regulators of the judge and in other gold standards"
+    for name, of in TRANSLATORS.items():
+        yield Method(name, "popularity", ", ".join((about, *of)) + ": logistic regression of training cells",
+                     _translator(name), per_gold=True, symmetric=False,
                      prepare=partial(fit_for, method=name))  # fmt: skip
+    for name, recipe in COMBINED.items():
+        members = ", ".join(key for key, used in vars(recipe).items() if used)
+        yield Method(name, "knowledge", f"mean of {members}: gold standards that share few edges with the judge",
+                     _combined(name), per_gold=True, symmetric=False,
+                     prepare=_strangers)  # fmt: skip
 
 
 METHODS: dict[str, Method] = {method.name: method for method in _methods()}

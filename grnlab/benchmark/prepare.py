@@ -12,6 +12,7 @@ import pandas as pd
 from grnlab.attention.prepare import expressed_enough, prepare_cells
 from grnlab.benchmark.config import BenchmarkConfig
 from grnlab.benchmark.datasets import ALL_CELLS, Dataset
+from grnlab.benchmark.elsewhere import Elsewhere
 from grnlab.benchmark.measure import Shared
 from grnlab.benchmark.task import Task
 from grnlab.data.groups import cell_groups
@@ -33,7 +34,7 @@ def tasks_of(
     scope: str,
     model: Any,
     config: BenchmarkConfig,
-    fitted: Callable[[str, GoldStandard], Any],
+    fitted: Elsewhere,
 ) -> Iterator[tuple[Task, Judged]]:
     """Task of each group of cells, with the gold standards that have at least ten true candidates among its genes.
 
@@ -50,7 +51,7 @@ def tasks_of(
     config
         Settings.
     fitted
-        See :func:`grnlab.benchmark.task.fitter`.
+        See :class:`grnlab.benchmark.elsewhere.Elsewhere`.
     """
     factors = [gold for name, gold in golds.items() if config.golds[name].scope == "tf"]
     names, names_in_data = _genes(dataset, adata, factors, model, config)

@@ -19,6 +19,7 @@ _COLOURS = {
     "expression": "#2a6f97",
     "model": "#c1121f",
     "supervised": "#6a4c93",
+    "knowledge": "#3a7d44",
 }
 _DEFINITIONS = """
 - **Candidates** of a gold standard: its regulators × its targets among the genes every method saw (one list per data
@@ -32,8 +33,10 @@ _DEFINITIONS = """
   alone; `auprc_ratio_reversed` in cases.csv is the same ranking read from target to regulator, where it is known.
 - **Intervals**: 95 %, data sets drawn with replacement, then cases within. **Rank**: by AUPRC ratio within a case.
 - **CPU**: seconds of the process per group of cells, whatever a method needs included, fitting of heads on other cells
-  excluded; for `popularity` and `supervised` per gold standard. `peak_mb` is the peak of the whole process.
-- `popularity` methods learn from the judging gold standard itself: levels to exceed, not methods.
+  excluded; for `popularity`, `supervised` and `knowledge` per gold standard. `peak_mb` is the peak of the whole
+  process.
+- `popularity` methods learn from other regulators (`degree_only`: other pairs) of the judging gold standard itself, and
+  `knowledge` methods use other gold standards: no edge of a regulator they score in the judge, but not the cells alone.
 """
 
 _DEFAULT = "attention"  # the read-out of infer_networks

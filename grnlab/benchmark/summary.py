@@ -24,8 +24,9 @@ def summarise(cases: pd.DataFrame, *, n_draws: int = 1_000, level: float = 0.95,
     Returns
     -------
     One row per method, best ratio first: ``method``, ``n_cases``, the means ``auprc_ratio`` and ``epr`` with their
-    intervals (``_lo``, ``_hi``), ``mean_rank``, ``cpu_s``, ``auroc``, ``per_tf_auroc``. ``mean_rank`` is that by AUPRC ratio among the methods of the case, 1
-    the best; a method on fewer cases than others (``n_cases``) cannot be compared with them by its means.
+    intervals (``_lo``, ``_hi``), ``mean_rank``, ``cpu_s``, ``auroc``, ``per_tf_auroc``. ``mean_rank`` is that by AUPRC
+    ratio among the methods of the case, 1 the best; a method on fewer cases than others (``n_cases``) cannot be
+    compared with them by its means.
 
     Examples
     --------

@@ -1,10 +1,8 @@
 """What every method is given: the cells of one group, the genes, and the pairs to score."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import cache
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anndata as ad
 import numpy as np
@@ -14,6 +12,9 @@ from grnlab.benchmark.datasets import EXPRESSION
 from grnlab.benchmark.measure import Shared
 from grnlab.evaluate import GoldStandard, Universe
 from grnlab.evaluate.baselines import log_normalise
+
+if TYPE_CHECKING:
+    from grnlab.benchmark.elsewhere import Elsewhere
 
 
 class NotApplicableError(Exception):
@@ -41,9 +42,11 @@ class Task:
     shared
         Results used by several methods.
     fitted
-        Function that learns from other cells by the gold standard that trains for the one named, see :func:`fitter`.
+        What may be learned from, training cells and gold standards.
     gold, universe
         Set for methods that are fitted per gold standard.
+    every_regulator
+        Regulators of any gold standard, whichever judges.
     seed
         Of what is random.
     """
@@ -58,22 +61,31 @@ class Task:
     model: Callable[[], Any]
     adapted: bool = False
     shared: Shared = field(default_factory=Shared)
-    fitted: Callable[..., Any] | None = None
+    fitted: "Elsewhere | None" = None
     gold: GoldStandard | None = None
     universe: Universe | None = None
     seed: int = 0
+    every_regulator: np.ndarray = field(default_factory=lambda: np.array([], dtype=np.int64))
+
+    def __post_init__(self) -> None:
+        if not len(self.every_regulator):
+            object.__setattr__(self, "every_regulator", self.regulators)
 
     def judged_by(self, gold: GoldStandard, universe: Universe) -> "Task":
         """Same cells, the pairs of one gold standard."""
         return replace(self, gold=gold, universe=universe, regulators=universe.regulators, targets=universe.targets)
 
-    def learned(self, learn: "Learn | None" = None) -> Any:
-        """What is learned elsewhere for the gold standard that judges; heads by default, see :func:`fitter`."""
+    def elsewhere(self) -> "Elsewhere":
+        """What may be learned from; the model is not adapted to the cells of this task."""
         if self.adapted or self.fitted is None:
             msg = "nothing can be learned elsewhere for a model adapted to these cells"
             raise NotApplicableError(msg)
+        return self.fitted
+
+    def heads(self) -> Any:
+        """Heads selected elsewhere, without the edges of the gold standard that judges."""
         assert self.gold is not None  # a method that runs per gold standard
-        return self.fitted(self.gold.name, self.gold, learn or select_heads)
+        return self.elsewhere().fit(self.gold, select_heads)
 
     def reversed(self) -> "Task":
         """Same task with the directions exchanged."""
@@ -140,61 +152,8 @@ def untrained_like(model: Any, seed: int) -> Any:
         return build_model(model.vocab, model.config, name="untrained").eval()
 
 
-def without_edges(gold: GoldStandard, other: GoldStandard) -> GoldStandard:
-    """Edges of `gold` that `other` has in neither direction: what may be learned from when `other` judges."""
-    known = set(zip(other.edges["source"], other.edges["target"], strict=True))
-    known |= {(target, source) for source, target in known}
-    kept = [pair not in known for pair in zip(gold.edges["source"], gold.edges["target"], strict=True)]
-    return replace(gold, name=f"{gold.name} without {other.name}", edges=gold.edges[kept].reset_index(drop=True))
-
-
-Learn = Callable[[ad.AnnData, Any, AttentionMaps, GoldStandard], Any]
-
-
 def select_heads(cells: ad.AnnData, model: Any, maps: AttentionMaps, gold: GoldStandard) -> Any:
     """Heads that a gold standard selects."""
     import grnlab as gl
 
     return gl.tl.select_heads(maps, gold).heads
-
-
-def fitter(
-    model: Callable[[], Any], golds: Callable[[str], GoldStandard], data: Path | None, trains: Mapping[str, str]
-) -> Callable[..., Any]:
-    """Function that learns from sorted blood cells of the training set, by a gold standard that does not judge.
-
-    It takes the name of the judging gold standard, that itself, and a function of the training cells, the model, its
-    attention maps of their types and the edges to learn from; what that returned is kept.
-
-    Parameters
-    ----------
-    model, golds
-        Functions that give the pretrained model, and a gold standard by name.
-    data
-        Data folder.
-    trains
-        Name of the judging gold standard → that of the training one.
-    """
-    kept: dict[tuple[str, Learn], Any] = {}
-
-    @cache
-    def training() -> tuple[ad.AnnData, AttentionMaps]:
-        import grnlab as gl
-
-        if data is None:
-            msg = "needs the training cells of the data folder (--data)"
-            raise NotApplicableError(msg)
-        cells = gl.io.read(data / TRAINING)[::5].copy()
-        return cells, gl.tl.attention(cells, model(), groupby="cell_type", min_cells=50, skip_small=True)
-
-    def fit(name: str, gold: GoldStandard, learn: Learn = select_heads) -> Any:
-        if (name, learn) not in kept:
-            cells, maps = training()
-            edges = without_edges(golds(trains.get(name, "trrust")), gold)
-            kept[name, learn] = learn(cells, model(), maps, edges)
-        return kept[name, learn]
-
-    return fit
-
-
-TRAINING = "scrna/zheng2017_facs_pbmc.h5ad"

@@ -10,7 +10,7 @@ from scipy.stats import rankdata
 
 from grnlab.attention.pair_scores import PairScores
 
-HOW = ("mean_rank", "reciprocal_rank")
+HOW = ("mean_rank", "reciprocal_rank", "mean_score")
 Member = PairScores | np.ndarray | Mapping[str, np.ndarray]
 
 
@@ -30,6 +30,8 @@ def combine_scores(members: Sequence[Member], *, how: str = "mean_rank", k: floa
         ``"mean_rank"``: mean over the members of the rank, 0 the weakest, 1 the strongest pair; what most agree on.
         ``"reciprocal_rank"``: sum of 1 / (k + place), place 1 the strongest (Cormack et al. 2009,
         doi:10.1145/1571941.1572114); what is near the top of any.
+        ``"mean_score"``: mean of the scores, each with mean 0 and variance 1; for members whose size means something,
+        such as :func:`known_scores`, most of which are 0.
     k
         Places that ``"reciprocal_rank"`` hardly tells apart at the top.
 
@@ -141,6 +143,9 @@ def _combine(parts: Sequence[tuple[np.ndarray, bool]], how: str, k: float) -> tu
     total, sign, any_sign = np.zeros(seen.shape), np.zeros(seen.shape), False
     for scores, signed in parts:
         strength = np.where(np.isnan(scores), -np.inf, np.abs(scores) if signed else scores)[seen]
+        if how == "mean_score":
+            total[seen] += _standardised(strength) / len(parts)
+            continue
         place = rankdata(-strength)  # 1 the strongest, ties averaged
         mean_rank = how == "mean_rank"
         value = (len(place) - place) / max(len(place) - 1, 1) / len(parts) if mean_rank else 1 / (k + place)
@@ -149,4 +154,16 @@ def _combine(parts: Sequence[tuple[np.ndarray, bool]], how: str, k: float) -> tu
             any_sign = True
             sign[seen] += value * np.sign(np.nan_to_num(scores[seen]))
     total[~seen] = np.nan
+    if how == "mean_score":  # below 0 is weak, not negative
+        return total, False
     return (np.where(sign < 0, -total, total) if any_sign else total), any_sign
+
+
+def _standardised(strength: np.ndarray) -> np.ndarray:
+    """Mean 0, variance 1; what is not observed gets the lowest."""
+    finite = np.isfinite(strength)
+    if not finite.any() or not (spread := strength[finite].std()) > 0:
+        return np.zeros(len(strength))
+    filled = np.where(finite, strength, strength[finite].min())
+    found: np.ndarray = (filled - strength[finite].mean()) / spread
+    return found

@@ -2,13 +2,13 @@
 
 Every feature is ranked among all pairs of its group (or all genes, for features of one gene) and the ranks are spread
 as a standard normal distribution, so what is learned of them on one data set can be used on another. Which gene it is
-is never a feature.
+is never a feature; what gold standards tell of single genes is one where it is asked for (:class:`Popularity`).
 
 Shape suffixes: F features, R regulators, T targets, G genes.
 """
 
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import anndata as ad
 import numpy as np
@@ -21,6 +21,7 @@ from grnlab.attention import AttentionMaps, PairScores
 from grnlab.data.counts import counts_of
 from grnlab.data.groups import cell_groups
 from grnlab.evaluate import BASELINES
+from grnlab.heads.popularity import Popularity
 
 ATTENTION = "attention"  # mean of all heads, symmetrised: what stands beside anything learned
 _MIN_CELLS = 5
@@ -40,6 +41,8 @@ class PairFeatures:
         Rows of the table.
     heads, expression
         Whether the heads one by one, and the expression of both genes, are features.
+    known
+        Name → what gold standards tell of single genes.
     """
 
     sources: tuple[Source, ...]
@@ -47,6 +50,7 @@ class PairFeatures:
     targets: np.ndarray
     heads: bool = True
     expression: bool = True
+    known: Mapping[str, Popularity] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         sizes = f"{len(self.regulators):,} regulators × {len(self.targets):,} targets"
@@ -76,7 +80,11 @@ class PairFeatures:
                 found += [f"regulator to target, layer {layer} head {head}"]
         if self.expression:
             found += [f"{column} of the {role}" for role in ("regulator", "target") for column in _OF_ONE_GENE]
-        return tuple(found)
+        return (*found, *self._known_names)
+
+    @property
+    def _known_names(self) -> list[str]:
+        return [f"known regulators of the {role}, {name}" for name in self.known for role in ("target", "regulator")]
 
     def seen(self, group: str) -> np.ndarray:
         """Whether each gene was observed in a group by the first source: in at least five cells, bool of shape (G,)."""
@@ -92,7 +100,18 @@ class PairFeatures:
 
     def block(self, group: str) -> np.ndarray:
         """Features of all pairs of a group, float32, shape (F, R, T); 0, the middle, where not observed."""
-        return np.stack([normal_ranks(values) for values in self._raw(group)])
+        ranks = [normal_ranks(values) for values in self._raw(group)]
+        return np.stack(ranks + [_standardised(values) for values in self._popularity(group)])
+
+    def _popularity(self, group: str) -> Iterator[np.ndarray]:
+        """Not ranked: twice the known regulators should mean the same anywhere."""
+        names = self.genes.index.to_numpy(dtype=object)
+        seen = self.seen(group)
+        for popularity in self.known.values():
+            for values in popularity.of(names[self.regulators], names[self.targets]):
+                values[~seen[self.regulators]] = np.nan
+                values[:, ~seen[self.targets]] = np.nan
+                yield values
 
     def _raw(self, group: str) -> Iterator[np.ndarray]:
         for source in self.sources:
@@ -156,6 +175,7 @@ def pair_features(
     regulators: str | Collection[str] = "tf",
     heads: bool = True,
     expression: bool = True,
+    known: Mapping[str, Popularity] | None = None,
 ) -> PairFeatures:
     """Gather what is known of pairs of genes, for :func:`grnlab.tl.fit_translator`.
 
@@ -173,6 +193,9 @@ def pair_features(
         ``heads=False`` did better.
     expression
         The mean expression and the share of cells, of both genes, are features.
+    known
+        Name → :class:`Popularity`: how many regulators the target, and the regulator, have in gold standards is a
+        feature. It knows no cells; beside a translator with it stands one of it alone.
 
     Raises
     ------
@@ -202,7 +225,7 @@ def pair_features(
     targets = first.targets if isinstance(first, PairScores) else np.arange(len(genes))
     if isinstance(first, PairScores):
         chosen = chosen & np.isin(np.arange(len(genes)), first.regulators)
-    found = PairFeatures(sources, np.flatnonzero(chosen), targets, heads, expression)
+    found = PairFeatures(sources, np.flatnonzero(chosen), targets, heads, expression, dict(known or {}))
     if not chosen.any() or not found.groups:
         msg = f"{int(chosen.sum())} regulators and {len(found.groups)} common groups are left; both need at least one."
         raise ValueError(msg)
@@ -282,6 +305,14 @@ def normal_ranks(values: np.ndarray) -> np.ndarray:
     seen = ~np.isnan(values)
     if seen.any():
         found[seen] = ndtri((_average_ranks(values[seen]) - 0.5) / seen.sum())
+    return found
+
+
+def _standardised(values: np.ndarray) -> np.ndarray:
+    """Mean 0 and variance 1, float32; NaN becomes 0."""
+    if not np.isfinite(values).any() or not (spread := np.nanstd(values)) > 0:
+        return np.zeros(values.shape, dtype=np.float32)
+    found: np.ndarray = np.nan_to_num((values - np.nanmean(values)) / spread).astype(np.float32)
     return found
 
 

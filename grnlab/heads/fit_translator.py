@@ -34,7 +34,7 @@ class TranslatorConfig:
     negatives
         Pairs that are not true drawn per true one of a group, to fit on.
     n_folds
-        Folds of regulators, and of targets.
+        Folds of regulators, and of targets; 0 for no test, where one is made elsewhere.
     seed
         Of folds and draws.
     """
@@ -49,8 +49,8 @@ class TranslatorConfig:
             if not isinstance(value := getattr(self, name), int) or value < 0:
                 msg = f"{name}={value!r} must be a whole number of at least 0."
                 raise ValueError(msg)
-        if not 0 < self.l2 < np.inf or self.negatives < 1 or self.n_folds < 2:
-            msg = f"l2={self.l2} must be above 0, negatives={self.negatives} at least 1, n_folds={self.n_folds} 2."
+        if not 0 < self.l2 < np.inf or self.negatives < 1 or self.n_folds == 1:
+            msg = f"l2={self.l2} must be above 0, negatives={self.negatives} at least 1, n_folds={self.n_folds} 0 or 2."
             raise ValueError(msg)
 
 
@@ -119,7 +119,7 @@ def fit_translator(
     coef_F, intercept = _fit([(case, case.fit_RT) for case in cases], config)
     held_out = [
         {"split": split, "fold": fold, **row}
-        for split, fold, train, tested in _folds(cases, config)
+        for split, fold, train, tested in (_folds(cases, config) if config.n_folds else ())
         for row in _test(train, tested, coef_F, names, config)
     ]
     provenance = {

@@ -3,7 +3,8 @@ import pandas as pd
 import pytest
 
 import grnlab as gl
-from grnlab.benchmark.task import NotApplicableError, Task, fitter, untrained_like, without_edges
+from grnlab.benchmark.elsewhere import Elsewhere, without_edges
+from grnlab.benchmark.task import NotApplicableError, Task, select_heads, untrained_like
 from grnlab.evaluate import GoldStandard
 
 
@@ -74,13 +75,13 @@ def test_heads_are_fitted_on_training_cells_once_by_another_gold_standard(data_f
         return GoldStandard.from_frame(edges, name=name)
 
     judge = GoldStandard.from_frame(edges[:20], name="judge")
-    fit = fitter(lambda: human_model, golds, data_folder, {"judge": "teacher"})
-    heads = fit("judge", judge)
+    elsewhere = Elsewhere(lambda: human_model, golds, data_folder, {"judge": "teacher"})
+    heads = elsewhere.fit(judge, select_heads)
     assert (heads.weights_LH > 0).any()
-    assert fit("judge", judge) is heads
+    assert elsewhere.fit(judge, select_heads) is heads
     assert asked == ["teacher"]
     with pytest.raises(NotApplicableError, match="--data"):
-        fitter(lambda: human_model, golds, None, {})("judge", judge)
+        Elsewhere(lambda: human_model, golds, None, {}).fit(judge, select_heads)
 
 
 def test_what_is_learned_is_kept_for_each_judge_and_each_way_of_learning(data_folder, human_model, edges):
@@ -90,12 +91,12 @@ def test_what_is_learned_is_kept_for_each_judge_and_each_way_of_learning(data_fo
         calls.append(gold)
         return len(calls)
 
-    fit = fitter(lambda: human_model, lambda name: GoldStandard.from_frame(edges, name=name), data_folder, {})
-    one, two = (GoldStandard.from_frame(edges[part], name="j") for part in (slice(20), slice(30)))
-    assert [fit("one", one, learn), fit("two", two, learn), fit("one", one, learn)] == [1, 2, 1]
+    elsewhere = Elsewhere(lambda: human_model, lambda name: GoldStandard.from_frame(edges, name=name), data_folder, {})
+    one, two = (GoldStandard.from_frame(edges[:size], name=name) for name, size in (("one", 20), ("two", 30)))
+    assert [elsewhere.fit(gold, learn) for gold in (one, two, one)] == [1, 2, 1]
     assert [len(gold.edges) for gold in calls] == [len(edges) - 20, len(edges) - 30]
-    assert fit("one", one) is not fit("one", one, learn)
-    assert fit("one", one) is fit("one", one)
+    assert elsewhere.fit(one, select_heads) is not elsewhere.fit(one, learn)
+    assert elsewhere.fit(one, select_heads) is elsewhere.fit(one, select_heads)
 
 
 def test_consensus_of_selected_heads_and_cosine(task, human_model, monkeypatch):
@@ -104,7 +105,7 @@ def test_consensus_of_selected_heads_and_cosine(task, human_model, monkeypatch):
     from grnlab.benchmark import METHODS
 
     heads = gl.HeadSet.layer(human_model.attention, -1)
-    monkeypatch.setattr(Task, "learned", lambda self: heads)
+    monkeypatch.setattr(Task, "heads", lambda self: heads)
     selected, cosine, both = (
         METHODS[name].score(task) for name in ("selected_heads", "cosine_centred", "selected_consensus")
     )

@@ -119,3 +119,22 @@ def test_groups_are_the_common_ones_and_arrays_may_differ_by_group():
 def test_bad_input(members, options, message):
     with pytest.raises(ValueError, match=message):
         combine_scores(members, **options)
+
+
+def test_mean_score_keeps_how_much_stronger():
+    sparse = np.zeros((3, 4))
+    sparse[0, 1], sparse[1, 2] = 1.0, 5.0
+    found = combine_scores([scores(sparse), scores(drawn(1), method="two")], how="mean_score")
+    seen = ~np.isnan(found.group("a"))
+    members = [values[seen] for values in (sparse, drawn(1))]
+    expected = np.mean([(values - values.mean()) / values.std() for values in members], axis=0)
+    np.testing.assert_allclose(found.group("a")[seen], expected, atol=1e-6)
+    assert not found.signed
+
+
+def test_mean_score_puts_what_a_member_has_not_observed_last_there():
+    values = drawn(2)
+    values[0, 0] = np.nan
+    flat = scores(np.ones((3, 4)), method="flat")
+    found = combine_scores([scores(values), flat], how="mean_score").group("a")
+    assert found[0, 0] == np.nanmin(found)
