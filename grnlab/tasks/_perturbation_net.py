@@ -3,7 +3,7 @@
 Shape suffixes: P perturbations, G genes whose change is predicted, N genes of the graph, M embedding, K hidden.
 """
 
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 import pandas as pd
@@ -41,7 +41,7 @@ class GeneGraph(nn.Module):
 
 
 class EffectDecoder(nn.Module):
-    """Change of genes from the state of what was perturbed, those of the genes, and a vector of their own."""
+    """Change of genes: bilinear in the states of what was perturbed and of the gene, and along single edges."""
 
     outputs: Tensor
 
@@ -54,15 +54,52 @@ class EffectDecoder(nn.Module):
         self.of_gene = nn.Linear(hidden, hidden)
         self.own_GK = nn.Parameter(torch.zeros(len(outputs), hidden))
         self.mean_G = nn.Parameter(mean_G.clone())
+        self.edges = nn.Parameter(torch.zeros(3))
         self.scale = hidden**-0.5
 
-    def forward(self, parts_PN: Tensor) -> Tensor:
-        """Changes, shape (P, G); `parts_PN` is a sparse matrix that says which genes are perturbed."""
+    def forward(self, perturbed: "Perturbed") -> Tensor:
+        """Changes, shape (P, G)."""
         h_NK = self.graph()
-        p_PK = torch.sparse.mm(parts_PN, h_NK)
+        p_PK = torch.sparse.mm(perturbed.parts_PN, h_NK)
         z_PK = self.linear(p_PK) + self.bent(p_PK)
         g_GK = self.of_gene(h_NK[self.outputs]) + self.own_GK
-        return self.mean_G + self.scale * z_PK @ g_GK.T
+        along_PG = torch.tensordot(self.edges, perturbed.edges_3PG, dims=1)
+        return self.mean_G + along_PG + self.scale * z_PK @ g_GK.T
+
+
+class Perturbed(NamedTuple):
+    """Perturbations as a network reads them.
+
+    Attributes
+    ----------
+    parts_PN
+        Which genes are perturbed, sparse.
+    edges_3PG
+        Whether a gene is itself perturbed, is a target of one that is, or a regulator of one.
+    """
+
+    parts_PN: Tensor
+    edges_3PG: Tensor
+
+    def take(self, rows: np.ndarray) -> "Perturbed":
+        """Some of the perturbations."""
+        some = torch.from_numpy(rows)
+        return Perturbed(self.parts_PN.index_select(0, some).coalesce(), self.edges_3PG[:, some])
+
+
+def perturbed_of(names: pd.Index, nodes: pd.Index, outputs: np.ndarray, adjacency: sp.csr_matrix) -> Perturbed:
+    """Perturbations by name.
+
+    Raises
+    ------
+    ValueError
+        When a gene is none of the nodes.
+    """
+    parts = perturbed_matrix(names, nodes)
+    edges = [
+        (parts @ step)[:, outputs].toarray() for step in (sp.eye(len(nodes), format="csr"), adjacency, adjacency.T)
+    ]
+    return Perturbed(as_sparse(parts), torch.from_numpy(np.stack(edges).astype(np.float32)))
 
 
 def adjacency_of(graph: pd.DataFrame | None, nodes: pd.Index) -> sp.csr_matrix:

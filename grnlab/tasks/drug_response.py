@@ -1,8 +1,8 @@
 """Predict how cell lines respond to drugs, from features of both: embeddings, expression, fingerprints, anything.
 
-Responses differ far more between drugs than between lines, so the mean of a drug is kept apart: it is the one measured
-where the drug was trained on, and predicted from the features of the drug where it was not. A head predicts what is
-left from the line and the drug together.
+Responses differ far more between drugs than between lines, and lines differ in how much they stand of anything. So the
+mean of a drug and the lead of a line are kept apart: those measured where drug or line were trained on, else predicted
+from their features. A head predicts what is left from the line and the drug together.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,9 @@ import pandas as pd
 
 HEADS = ("ridge", "per_drug", "mlp")
 _ALPHAS = (1.0, 10.0, 100.0, 1_000.0, 10_000.0)
+_OF_MEANS = np.logspace(-3, 3, 13)  # penalties of what predicts means
 _ROWS_TO_CHOOSE_BY = 15_000
+_SHRINK = 3.0  # drugs that stand for the lead of a line not being known
 
 
 @dataclass(frozen=True)
@@ -62,12 +64,17 @@ class _Components:
         from sklearn.decomposition import PCA
 
         n_components = min(n_components, features.shape[1], max(1, len(features) - 1))
-        self.pca = PCA(n_components, random_state=seed).fit(features.to_numpy(dtype=np.float64))
-        self.scale = float(np.sqrt(self.pca.explained_variance_.sum())) or 1.0
+        x = features.to_numpy(dtype=np.float64)
+        self.pca = PCA(n_components, random_state=seed).fit(x)
+        self.mean, self.scale = x.mean(axis=0), float(np.sqrt(x.var(axis=0).sum())) or 1.0
         self.columns = features.columns
 
     def __call__(self, features: pd.DataFrame) -> np.ndarray:
         return self.pca.transform(features[self.columns].to_numpy(dtype=np.float64)) / self.scale
+
+    def all(self, features: pd.DataFrame) -> np.ndarray:
+        """The features themselves, centred and scaled by the same number."""
+        return (features[self.columns].to_numpy(dtype=np.float64) - self.mean) / self.scale
 
 
 class DrugResponse:
@@ -77,6 +84,8 @@ class DrugResponse:
     ----------
     drug_means
         Mean response to each drug trained on.
+    line_leads
+        How far each line trained on lies above the means of its drugs, shrunk towards 0 where it saw few drugs.
     alpha
         Penalty of the head; None for ``"mlp"``.
     """
@@ -84,10 +93,11 @@ class DrugResponse:
     def __init__(self, config: DrugResponseConfig) -> None:
         self.config = config
         self.alpha: float | None = config.alpha
-        self.drug_means = pd.Series(dtype=np.float64)
+        self.drug_means, self.line_leads = pd.Series(dtype=np.float64), pd.Series(dtype=np.float64)
         self._lines: _Components
         self._drugs: _Components | None = None
         self._of_mean: Any = None
+        self._of_lead: Any = None
         self._head: Any = None
 
     def predict(self, cell_features: pd.DataFrame, drug_features: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -111,53 +121,59 @@ class DrugResponse:
         """
         _check_features(cell_features, "cell_features", columns=self._lines.columns)
         lines = self._lines(cell_features)
+        leads = pd.Series(self._of_lead.predict(self._lines.all(cell_features)), index=cell_features.index)
+        leads.update(self.line_leads)
         if self.config.head == "per_drug":
             names = self.drug_means.index if drug_features is None else drug_features.index
             if len(strange := names.difference(self.drug_means.index)):
                 msg = f"head='per_drug' was not trained on the drugs {list(strange[:5])}; use head='ridge' or 'mlp'."
                 raise ValueError(msg)
-            values = np.column_stack([self._head[name].predict(lines) for name in names])
-            return pd.DataFrame(values, index=cell_features.index, columns=names)
-        assert self._drugs is not None
-        if drug_features is None:
-            drug_features = self._features_of_drugs
-        _check_features(drug_features, "drug_features", columns=self._drugs.columns)
-        drugs = self._drugs(drug_features)
-        means = pd.Series(self._of_mean.predict(drugs), index=drug_features.index)
-        means.update(self.drug_means)
-        line, drug = (x.ravel() for x in np.indices((len(lines), len(drugs))))
-        left = self._head.predict(self._pairs(lines[line], drugs[drug])).reshape(len(lines), len(drugs))
-        return pd.DataFrame(left + means.to_numpy(), index=cell_features.index, columns=drug_features.index)
+            left = np.column_stack([self._head[name].predict(lines) for name in names])
+            means = self.drug_means[names]
+        else:
+            assert self._drugs is not None
+            drug_features = self._features_of_drugs if drug_features is None else drug_features
+            _check_features(drug_features, "drug_features", columns=self._drugs.columns)
+            drugs, names = self._drugs(drug_features), drug_features.index
+            means = pd.Series(self._of_mean.predict(self._drugs.all(drug_features)), index=names)
+            means.update(self.drug_means)
+            line, drug = (x.ravel() for x in np.indices((len(lines), len(drugs))))
+            left = self._head.predict(self._pairs(lines[line], drugs[drug])).reshape(len(lines), len(drugs))
+        values = left + means.to_numpy() + leads.to_numpy()[:, None]
+        return pd.DataFrame(values, index=cell_features.index, columns=names)
 
     def _fit(self, responses: pd.DataFrame, cell_features: pd.DataFrame, drug_features: pd.DataFrame | None) -> None:
         from sklearn.linear_model import Ridge, RidgeCV
 
         config = self.config
         self.drug_means = responses.mean()
+        left = responses - self.drug_means
+        self.line_leads = left.sum(axis=1) / (left.notna().sum(axis=1) + _SHRINK)
+        left = left.sub(self.line_leads, axis=0)
         self._lines = _Components(cell_features, config.n_components, config.seed)
         lines = self._lines(cell_features)
+        self._of_lead = RidgeCV(_OF_MEANS).fit(self._lines.all(cell_features), self.line_leads.to_numpy())
         if config.head == "per_drug":
             self._head = {}
-            for name, values in responses.items():
+            for name, values in left.items():
                 known = values.notna().to_numpy()
-                one = (
-                    RidgeCV(_ALPHAS) if config.alpha is None and known.sum() > 2 else Ridge(config.alpha or _ALPHAS[-1])
-                )
+                chooses = config.alpha is None and known.sum() > 2
+                one = RidgeCV(_ALPHAS) if chooses else Ridge(config.alpha or _ALPHAS[-1])
                 self._head[name] = one.fit(lines[known], values.to_numpy()[known])
             return
         assert drug_features is not None
         self._drugs = _Components(drug_features, config.n_components, config.seed)
         self._features_of_drugs = drug_features
         drugs = self._drugs(drug_features)
-        self._of_mean = RidgeCV(np.logspace(-3, 2, 11)).fit(drugs, self.drug_means.to_numpy())
-        line, drug = np.nonzero(responses.notna().to_numpy())
-        left = (responses - self.drug_means).to_numpy()[line, drug]
+        self._of_mean = RidgeCV(_OF_MEANS).fit(self._drugs.all(drug_features), self.drug_means.to_numpy())
+        line, drug = np.nonzero(left.notna().to_numpy())
+        values = left.to_numpy()[line, drug]
         if config.head == "mlp":
-            self._head = self._fit_mlp(self._pairs(lines[line], drugs[drug]), left)
+            self._head = self._fit_mlp(self._pairs(lines[line], drugs[drug]), values)
             return
         if self.alpha is None:
-            self.alpha = self._choose_alpha(lines, drugs, np.column_stack([line, drug]), left)
-        self._head = Ridge(self.alpha, solver="cholesky").fit(self._pairs(lines[line], drugs[drug]), left)
+            self.alpha = self._choose_alpha(lines, drugs, np.column_stack([line, drug]), values)
+        self._head = Ridge(self.alpha, solver="cholesky").fit(self._pairs(lines[line], drugs[drug]), values)
 
     def _pairs(self, lines: np.ndarray, drugs: np.ndarray) -> np.ndarray:
         if self.config.head == "mlp":

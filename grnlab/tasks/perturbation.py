@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
-from grnlab.tasks._perturbation_net import EffectDecoder, GeneGraph, adjacency_of, as_sparse, perturbed_matrix
+from grnlab.tasks._perturbation_net import EffectDecoder, GeneGraph, Perturbed, adjacency_of, perturbed_of
 from grnlab.tasks.perturbation_tests import check_effects, parts_of
 
 
@@ -83,9 +84,11 @@ class PerturbationModel:
         Training and validation loss of each epoch, on the scale of unit variance.
     """
 
-    def __init__(self, network: EffectDecoder, nodes: pd.Index, genes: pd.Index, scale: float) -> None:
+    def __init__(
+        self, network: EffectDecoder, nodes: pd.Index, genes: pd.Index, *, adjacency: sp.csr_matrix, scale: float
+    ) -> None:
         self.genes, self.history = genes, pd.DataFrame()
-        self._network, self._nodes, self._scale = network, nodes, scale
+        self._network, self._nodes, self._adjacency, self._scale = network, nodes, adjacency, scale
 
     def predict(self, perturbed: Sequence[str]) -> pd.DataFrame:
         """Change of every gene.
@@ -104,10 +107,11 @@ class PerturbationModel:
         ValueError
             When a gene has no embedding.
         """
-        parts = as_sparse(perturbed_matrix(pd.Index(perturbed), self._nodes))
+        outputs = self._network.outputs.numpy()
+        seen = perturbed_of(pd.Index(perturbed), self._nodes, outputs, self._adjacency)
         self._network.eval()
         with torch.no_grad():
-            values = self._network(parts).numpy() * self._scale
+            values = self._network(seen).numpy() * self._scale
         return pd.DataFrame(values, index=list(perturbed), columns=self.genes)
 
 
@@ -157,7 +161,8 @@ def fit_perturbation(
     values = effects.to_numpy(dtype=np.float64)
     scale = float(values.std()) or 1.0
     y_PG = torch.from_numpy(values / scale).float()
-    parts = perturbed_matrix(effects.index, nodes)
+    adjacency, outputs = adjacency_of(graph, nodes), nodes.get_indexer(effects.columns)
+    seen = perturbed_of(effects.index, nodes, outputs, adjacency)
     rng = np.random.default_rng(config.seed)
     order = rng.permutation(len(effects))
     n_val = min(round(config.val_fraction * len(order)), len(order) - 2)
@@ -167,25 +172,25 @@ def fit_perturbation(
         network = EffectDecoder(
             GeneGraph(
                 x_NM,
-                adjacency_of(graph, nodes),
+                adjacency,
                 hidden=config.hidden,
                 n_hops=0 if graph is None else config.n_hops,
                 dropout=config.dropout,
             ),
-            torch.from_numpy(nodes.get_indexer(effects.columns)),
+            torch.from_numpy(outputs),
             y_PG[torch.from_numpy(train)].mean(0),
             hidden=config.hidden,
             dropout=config.dropout,
         )
-        data = [(as_sparse(parts[rows]), y_PG[torch.from_numpy(rows)]) for rows in (train, val)]
+        data = [(seen.take(rows), y_PG[torch.from_numpy(rows)]) for rows in (train, val)]
         history = _train(network, data, config)
-    fitted = PerturbationModel(network, nodes, effects.columns, scale)
+    fitted = PerturbationModel(network, nodes, effects.columns, adjacency=adjacency, scale=scale)
     fitted.history = pd.DataFrame(history)
     return fitted
 
 
 def _train(
-    network: EffectDecoder, data: list[tuple[Tensor, Tensor]], config: PerturbationConfig
+    network: EffectDecoder, data: list[tuple[Perturbed, Tensor]], config: PerturbationConfig
 ) -> list[dict[str, float]]:
     optimizer = torch.optim.AdamW(network.parameters(), lr=config.lr, weight_decay=config.weight_decay)
     (seen, truth), (seen_val, truth_val) = data
