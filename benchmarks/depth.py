@@ -4,14 +4,16 @@
 
 Cells of data sets that no model here was trained on are down-sampled to 1, 5, 10 and 20 % of their counts (binomial);
 of baron and manno there are down-sampled copies made by others too (SAVER, "given"). Every method gets the shallow
-counts and is scored against the whole cells, as log1p of counts per 10,000. ``MAE``, ``MRE`` (mean of |error| / truth)
-as in the scFoundation paper: over the genes with a count in the whole cell. A method can do well there by never
-predicting a zero: ``one count`` predicts one count of every gene in every cell. So beside them ``MAE all``, over all
-genes; ``PCC``, between the genes of a cell; and ``PCC cells``, of a gene between the cells, 0 for what knows no cell.
+counts and is scored against the whole cells, as log1p of counts per 10,000. ``mae``, ``mre`` (mean of |error| / truth)
+and ``pcc`` (between the genes of a cell) as in the scFoundation paper: over the genes with a count in the whole cell. A
+method can do well there by never predicting a zero: ``one count`` predicts one count of every gene in every cell. So
+beside them ``mae_all`` and ``pcc_all``, over all genes; and ``pcc_cells``, of a gene between the cells (genes that a
+fifth of the cells express), 0 for what knows no cell.
 Peers see the shallow copies of all cells of the data set; scores are of the same drawn cells for every method.
 
-Clusters: Leiden (resolution 1, 15 neighbours), NMI and ARI with the labels, silhouette of the labels. Labels of pbmc3k
-are its own, those of baron the Leiden clusters of the whole cells.
+Clusters: Leiden (resolution 1, 15 neighbours), NMI and ARI with the labels, silhouette of the labels. Embeddings are
+made at a total of 10,000 and standardised. Labels of pbmc3k are its own, those of baron the Leiden clusters of the
+whole cells.
 """
 
 import argparse
@@ -20,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,14 +44,19 @@ SETS = {
 }
 GIVEN = {"baron": "read_depth/baron_saver_downsampled.h5ad", "manno": "read_depth/manno_saver_downsampled.h5ad"}
 RATES = (0.01, 0.05, 0.10, 0.20)
+PEER_COPY = {"baron": "given", "manno": "given", "pbmc3k": "10%"}  # of which peers are run, and cells clustered
+CLUSTERED = ("baron", "pbmc3k")
+MOST_CELLS = 1_100  # of a data set
 LEAST = 1_000  # counts of a cell that is scored, as in the paper
 PEERS = ("magic", "scvi")
-SCORES = ("mae", "mre", "mae_all", "pcc", "pcc_cells")
+SCORES = ("mae", "mre", "pcc", "mae_all", "pcc_all", "pcc_cells")
 
 
 def read(path: Path, model: Any) -> ad.AnnData:
-    """Cells with the genes the model knows."""
+    """Cells with the genes the model knows; of many cells, the same ones each time."""
     adata = ad.read_h5ad(path)
+    if adata.n_obs > MOST_CELLS:
+        adata = adata[np.sort(np.random.default_rng(0).choice(adata.n_obs, MOST_CELLS, replace=False))].copy()
     adata = adata[:, np.sort(align_genes(adata, model.vocab).columns)].copy()
     adata.X = sp.csr_matrix(adata.X, dtype=np.float32)
     return adata
@@ -82,8 +89,9 @@ def scores(predicted: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     return {
         "mae": float(error[on].mean()),
         "mre": float((error[on] / truth[on]).mean()),
+        "pcc": float(np.mean([_correlation(predicted[c : c + 1, o], truth[c : c + 1, o]) for c, o in enumerate(on)])),
         "mae_all": float(error.mean()),
-        "pcc": _correlation(predicted, truth),
+        "pcc_all": _correlation(predicted, truth),
         "pcc_cells": _correlation(predicted[:, often].T, truth[:, often].T),
     }
 
@@ -128,82 +136,52 @@ def peer(name: str, shallow: ad.AnnData, python: str, *, quick: bool, seed: int)
     return {name: found[name] for name in ("values", "latent", "cpu_s")}
 
 
-def methods(
-    shallow: ad.AnnData,
-    chosen: np.ndarray,
-    target: np.ndarray,
-    models: dict[str, Any],
-    *,
-    python: str | None,
-    quick: bool,
-    seed: int,
-    peers: Sequence[str],
-) -> dict[str, Callable[[], tuple[np.ndarray, float]]]:
-    """Name → function that gives the values of the drawn cells, and CPU seconds."""
-    part = shallow[chosen]
-    mean = np.asarray(shallow.X.sum(axis=0)).ravel()
-    mean = np.log1p(mean / mean.sum() * 1e4)
-
-    def timed(function: Callable[[], np.ndarray]) -> Callable[[], tuple[np.ndarray, float]]:
-        def run() -> tuple[np.ndarray, float]:
-            started = time.process_time()
-            return function(), time.process_time() - started
-
-        return run
-
-    def of_peer(name: str) -> Callable[[], tuple[np.ndarray, float]]:
-        def run() -> tuple[np.ndarray, float]:
-            found = peer(name, shallow, str(python), quick=quick, seed=seed)
-            return found["values"][chosen], float(found["cpu_s"])
-
-        return run
-
-    found = {
-        "not enhanced": timed(lambda: logs(part.X, target)),
-        "not enhanced, scaled": timed(lambda: logs(part.X, total(part))),
-        "one count": timed(lambda: np.repeat(np.log1p(1e4 / target)[:, None], shallow.n_vars, axis=1)),
-        "mean profile": timed(lambda: np.repeat(mean[None], len(chosen), axis=0)),
-        "kNN-smoothing": timed(lambda: knn_smoothed(shallow)[chosen]),
-        **{name: timed(lambda model=model: enhanced(model, part, target)) for name, model in models.items()},
-    }
-    return found | {name: of_peer(name) for name in peers if python is not None}
+def copies_of(name: str, whole: ad.AnnData, options: argparse.Namespace) -> dict[str, ad.AnnData]:
+    """Shallow copies of a data set, by name."""
+    found = {f"{rate:.0%}": thinned(whole, rate, seed=options.seed) for rate in RATES}
+    if name in GIVEN:
+        given = ad.read_h5ad(options.data / GIVEN[name])
+        shared = [gene for gene in whole.var_names if gene in set(given.var_names)]
+        counts = sp.csr_matrix(given[:, shared].X, dtype=np.float32)
+        found["given"] = ad.AnnData(counts, obs=whole.obs, var=whole.var.loc[shared])
+    return found
 
 
-def enhance(options: argparse.Namespace, models: dict[str, Any]) -> list[dict[str, Any]]:
-    """Rows of the first table."""
+def enhance(
+    name: str, whole: ad.AnnData, copies: dict[str, ad.AnnData], *, models: dict[str, Any], peers: dict[str, Any],
+    options: argparse.Namespace,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Rows of the first table of a data set."""
     rows = []
-    model = next(iter(models.values()))
-    for name, path in SETS.items():
-        whole = read(options.data / path, model)
-        deep = np.flatnonzero(total(whole) >= LEAST)
-        n_cells = min(len(deep), 20 if options.quick else 100)
-        drawn = np.sort(np.random.default_rng(options.seed).choice(deep, n_cells, replace=False))
-        copies = {f"{rate:.0%}": thinned(whole, rate, seed=options.seed) for rate in RATES}
-        if name in GIVEN:
-            given = ad.read_h5ad(options.data / GIVEN[name])
-            place = {gene: number for number, gene in enumerate(given.var_names)}
-            shared = [gene for gene in whole.var_names if gene in place]
-            counts = sp.csr_matrix(given.X)[:, [place[gene] for gene in shared]]
-            copies["given"] = ad.AnnData(counts.astype(np.float32), obs=whole.obs, var=whole.var.loc[shared])
-        for copy, shallow in copies.items():
-            true = whole[:, shallow.var_names]
-            chosen = drawn[total(shallow)[drawn] > 0]
-            target = total(whole)[chosen]
-            truth = logs(true.X[chosen], target)
-            few = options.quick or copy not in ("10%", "given")
-            jobs = methods(
-                shallow, chosen, target,
-                {k: v for k, v in models.items() if k != "untrained" or copy in ("10%", "given")},
-                python=options.peer_python, quick=options.quick, seed=options.seed,
-                peers=[one for one in PEERS if one != "scvi" or (not few and name != "pbmc3k")],
-            )  # fmt: skip
-            for method, job in jobs.items():
-                values, cpu_s = job()
-                row = {"data": name, "copy": copy, "method": method, **scores(values, truth)}
-                row |= {"cpu_s": round(cpu_s, 2), "n_cells": len(chosen), "n_genes": shallow.n_vars}
-                row["median_total"] = float(np.median(total(shallow)[chosen]))
-                rows.append(row)
-                print(json.dumps(row), file=sys.stderr, flush=True)
+    deep = np.flatnonzero(total(whole) >= LEAST)
+    n_cells = min(len(deep), 20 if options.quick else 100)
+    drawn = np.sort(np.random.default_rng(options.seed).choice(deep, n_cells, replace=False))
+    for copy, shallow in copies.items():
+        chosen = drawn[total(shallow)[drawn] > 0]
+        part, target = shallow[chosen], total(whole)[chosen]
+        truth = logs(whole[chosen, shallow.var_names].X, target)
+        n_cells, pooled = len(chosen), np.asarray(shallow.X.sum(axis=0)).ravel()
+        started = time.process_time()
+        smoothed = knn_smoothed(shallow)[chosen]
+        results = {
+            "not enhanced": (logs(part.X, target), 0.0),
+            "not enhanced, scaled": (logs(part.X, total(part)), 0.0),
+            "one count": (np.repeat(np.log1p(1e4 / target)[:, None], shallow.n_vars, axis=1), 0.0),
+            "mean profile": (np.repeat(np.log1p(pooled / pooled.sum() * 1e4)[None], n_cells, axis=0), 0.0),
+            "kNN-smoothing": (smoothed, time.process_time() - started),
+        }
+        for called, model in models.items():
+            if called == "untrained" and copy != PEER_COPY[name]:
+                continue
+            started = time.process_time()
+            results[called] = enhanced(model, part, target), time.process_time() - started
+        if copy == PEER_COPY[name]:
+            results |= {called: (found["values"][chosen], float(found["cpu_s"])) for called, found in peers.items()}
+        for method, (values, cpu_s) in results.items():
+            row = {"data": name, "copy": copy, "method": method, **scores(values, truth)}
+            row |= {"cpu_s": round(cpu_s, 2), "n_cells": len(chosen), "n_genes": shallow.n_vars}
+            rows.append(row | {"median_total": float(np.median(total(part)))})
+            print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
     return rows
 
 
@@ -224,48 +202,39 @@ def components(values: np.ndarray, *, seed: int) -> np.ndarray:
     return PCA(n, svd_solver="randomized", random_state=seed).fit_transform(values[:, order])
 
 
-def cluster(options: argparse.Namespace, models: dict[str, Any]) -> list[dict[str, Any]]:
-    """Rows of the second table."""
-    rows, first = [], next(iter(models.values()))
-    for name, copy in (("pbmc3k", "10%"), ("baron", "given")):
-        whole = read(options.data / SETS[name], first)
-        if options.quick:
-            whole = whole[:: max(1, whole.n_obs // 300)].copy()
-        if copy == "given":
-            given = read(options.data / GIVEN[name], first)
-            shallow = given[:: max(1, given.n_obs // 300)].copy() if options.quick else given
-        else:
-            shallow = thinned(whole, 0.1, seed=options.seed)
-        keep = total(shallow) > 0
-        whole, shallow = whole[keep].copy(), shallow[keep].copy()
-        reference = components(logs(whole.X, total(whole)), seed=options.seed)
-        labels = whole.obs["cell_type"].to_numpy() if name == "pbmc3k" else leiden(reference, seed=options.seed)
-        found = {
-            "whole cells, PCA": reference,
-            "shallow, PCA": components(logs(shallow.X, total(shallow)), seed=options.seed),
-            "kNN-smoothing, PCA": components(knn_smoothed(shallow), seed=options.seed),
-        }
-        for called, model in models.items():
-            for pooling in ("all", "max", "mean", "S") if called != "untrained" else ("all",):
-                cells = ad.AnnData(shallow.X, var=shallow.var)
-                target = np.maximum(total(whole), total(cells))
-                gl.tl.embed_at_depth(cells, model, pooling=pooling, target_total=target)
-                found[f"{called}, {pooling}"] = cells.obsm["X_depth"]
-        if options.peer_python is not None:
-            made = {
-                one: peer(one, shallow, options.peer_python, quick=options.quick, seed=options.seed) for one in PEERS
-            }
-            found["magic, PCA"] = components(made["magic"]["values"], seed=options.seed)
-            found["scvi, latent"] = made["scvi"]["latent"]
-        for method, values in found.items():
-            clusters = leiden(values, seed=options.seed)
-            row: dict[str, Any] = {"data": name, "copy": copy, "method": method, "n_cells": len(values)}
-            row["nmi"] = float(normalized_mutual_info_score(labels, clusters))
-            row["ari"] = float(adjusted_rand_score(labels, clusters))
-            row["silhouette"] = float(silhouette_score(values, labels, sample_size=1_000, random_state=options.seed))
-            row["n_clusters"] = len(np.unique(clusters))
-            rows.append(row)
-            print(json.dumps(row), file=sys.stderr, flush=True)
+def cluster(
+    name: str, whole: ad.AnnData, shallow: ad.AnnData, *, models: dict[str, Any], peers: dict[str, Any],
+    options: argparse.Namespace,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Rows of the second table of a data set."""
+    keep = total(shallow) > 0
+    whole, shallow = whole[keep].copy(), shallow[keep].copy()
+    reference = components(logs(whole.X, total(whole)), seed=options.seed)
+    labels = whole.obs["cell_type"].to_numpy() if name == "pbmc3k" else leiden(reference, seed=options.seed)
+    found = {
+        "whole cells, PCA": reference,
+        "shallow, PCA": components(logs(shallow.X, total(shallow)), seed=options.seed),
+        "kNN-smoothing, PCA": components(knn_smoothed(shallow), seed=options.seed),
+    }
+    for called, model in models.items():
+        for pooling in ("all", "max", "mean", "S", "T") if called != "untrained" else ("all", "mean"):
+            cells = ad.AnnData(shallow.X, var=shallow.var)
+            gl.tl.embed_at_depth(cells, model, pooling=pooling, target_total=np.maximum(1e4, total(cells)))
+            values = cells.obsm["X_depth"]
+            found[f"{called}, {pooling}"] = (values - values.mean(axis=0)) / (values.std(axis=0) + 1e-6)
+    if peers:
+        found["magic, PCA"] = components(peers["magic"]["values"][keep], seed=options.seed)
+        found["scvi, latent"] = peers["scvi"]["latent"][keep]
+    rows = []
+    for method, values in found.items():
+        clusters = leiden(values, seed=options.seed)
+        row: dict[str, Any] = {"data": name, "copy": PEER_COPY[name], "method": method, "n_cells": len(values)}
+        row["nmi"] = float(normalized_mutual_info_score(labels, clusters))
+        row["ari"] = float(adjusted_rand_score(labels, clusters))
+        row["silhouette"] = float(silhouette_score(values, labels))
+        row["n_clusters"] = len(np.unique(clusters))
+        rows.append(row)
+        print(json.dumps(row), file=sys.stderr, flush=True)
     return rows
 
 
@@ -304,8 +273,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", type=Path, required=True, help="checkpoint of an xTrimoGene")
     parser.add_argument("--quick", action="store_true", help="fewer cells, peers trained shortly")
     parser.add_argument("--peer-python", metavar="PATH", help="Python that has magic-impute and scvi-tools")
-    parser.add_argument("--only", choices=("enhance", "cluster"), help="one of the tables")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write settings and rows there")
+    parser.add_argument("--sets", nargs="+", choices=tuple(SETS), default=tuple(SETS), help="data sets (all)")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="write settings and rows there; rows of other --sets stay"
+    )
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the tables there too")
     parser.add_argument("--seed", type=int, default=0, help="of draws and clusters (%(default)s)")
     options = parser.parse_args(arguments)
@@ -314,19 +285,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     torch.manual_seed(options.seed)
     untrained = build_model(model.vocab, model.config, name="untrained").eval()
     models = {model.name: model, "untrained": untrained}
-    started = time.process_time()
-    said: dict[str, Any] = {"model": model.name, "weights": model.weights_hash, "seed": options.seed}
-    said |= {"quick": options.quick, "steps": model.provenance.get("steps"), "torch": torch.__version__}
-    text = []
-    if options.only != "cluster":
-        said["enhance"] = enhance(options, models)
-        said["targets"] = targets(said["enhance"], model.name)
-        text.append(table(said["enhance"], ("data", "copy", "method", *SCORES, "cpu_s")))
-        text.append(table(said["targets"], ("data", "copy", "mae_ratio", "mre_ratio", "pcc_gain", "beats", "halved")))
-    if options.only != "enhance":
-        said["cluster"] = cluster(options, models)
-        text.append(table(said["cluster"], ("data", "copy", "method", "nmi", "ari", "silhouette", "n_clusters")))
-    said["cpu_s"] = round(time.process_time() - started, 1)
+    said: dict[str, Any] = {"model": model.name, "weights": model.weights_hash, "steps": model.provenance.get("steps")}
+    said |= {"quick": options.quick, "seed": options.seed, "torch": torch.__version__}
+    kept = {"enhance": [], "cluster": []}
+    if options.json is not None and options.json.exists():
+        before = json.loads(options.json.read_text(encoding="utf-8"))
+        if all(before[name] == value for name, value in said.items()):
+            kept = {table: [row for row in before[table] if row["data"] not in options.sets] for table in kept}
+    for name in options.sets:
+        whole = read(options.data / SETS[name], model)
+        copies = copies_of(name, whole, options)
+        shallow, peers = copies[PEER_COPY[name]], {}
+        if options.peer_python is not None:
+            peers = {
+                one: peer(one, shallow, options.peer_python, quick=options.quick, seed=options.seed) for one in PEERS
+            }
+        kept["enhance"] += enhance(name, whole, copies, models=models, peers=peers, options=options)
+        if name in CLUSTERED:
+            kept["cluster"] += cluster(name, whole, shallow, models=models, peers=peers, options=options)
+    said |= kept | {"targets": targets(kept["enhance"], model.name)}
+    text = [
+        table(said["enhance"], ("data", "copy", "method", *SCORES, "cpu_s")),
+        table(said["targets"], ("data", "copy", "mae_ratio", "mre_ratio", "pcc_gain", "beats", "halved")),
+        table(said["cluster"], ("data", "copy", "method", "nmi", "ari", "silhouette", "n_clusters")),
+    ]
     print("\n\n".join(text))
     for path, content in ((options.json, json.dumps(said, indent=1)), (options.out, "\n\n".join(text))):
         if path is not None:
