@@ -55,3 +55,18 @@ def test_bad_settings(clusters):
         fit_known(x, labels, class_name="cell_type", false_alarms=2)
     with pytest.raises(ValueError, match="two are needed"):
         fit_known(x[:120], labels[:120], class_name="cell_type")
+
+
+def test_the_built_in_model_has_a_calibration():
+    """Cells of the demo are known, by and large; embeddings of noise are not."""
+    import grnlab as gl
+
+    model = gl.load_model("grnlab-small")
+    known = builtin_known(model.weights_hash)
+    assert known is not None
+    assert set(known.labels) <= set(model.config.classes["cell_type"])
+    adata = gl.datasets.pbmc68k()[::20].copy()
+    gl.tl.annotate(adata, model, top_k=1)
+    assert (adata.obs["grnlab_cell_type_outside"] > 1).mean() < 0.5
+    noise = np.random.default_rng(0).normal(scale=3.0, size=(20, known.means_KM.shape[1]))
+    assert (known.distance(noise) > known.threshold).all()
