@@ -1,4 +1,6 @@
-"""The translator on cells and gold standards it was not fitted on: ``python benchmarks/translator.py --data DIR``.
+"""A translator without popularity, on other cells and gold standards: ``python benchmarks/translator.py --data DIR``.
+
+With what gold standards know of genes it is a method of ``grnlab benchmark``; here, what fitting gives without that.
 
 Fitted on sorted blood cells of the training set (``scrna/zheng2017_facs_pbmc.h5ad``, every fifth) with one gold
 standard, scored on the cell types of pbmc3k and of the Kang controls with the others. TRRUST, DoRothEA and OmniPath
@@ -18,7 +20,7 @@ import pandas as pd
 
 import grnlab as gl
 from grnlab.attention import AttentionMaps
-from grnlab.benchmark.translate import pairs_of
+from grnlab.benchmark.translate import read_outs
 from grnlab.evaluate import GoldStandard, candidate_universe, score_edges, score_regulators
 from grnlab.heads import PairFeatures, Translator, baseline_scores, fit_translator, pair_features
 
@@ -60,7 +62,7 @@ def sources(adata: ad.AnnData, model: object, n_genes: int) -> list[object]:
     """Attention maps, and scores of other kinds, over the same genes and groups."""
     maps = gl.tl.attention(adata, model, groupby="cell_type", genes=n_genes)
     every = list(maps.genes.index)
-    read = pairs_of(adata, model, maps, every, of=("cosine_centred", "consensus"), groupby="cell_type").sources
+    read = read_outs(adata, model, maps, every, groupby="cell_type")[1:]  # the first is the attention
     return [maps, *read, *(baseline_scores(adata, maps, method=name, groupby="cell_type") for name in BESIDE)]
 
 

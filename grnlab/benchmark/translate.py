@@ -95,9 +95,10 @@ def translate(task: Task, method: str) -> PairScores:
     translators, gold = fit_for(task, method), task.gold
     assert gold is not None
     features = _features(task.shared.get("read-outs", lambda: _read_outs(task)), TRANSLATORS[method])
-    features = replace(features, known=_known(gold, task.elsewhere().teachers()))
     group = features.groups[0]
-    block_FRT, seen = features.block(group), features.seen(group)
+    ranks_FRT = task.shared.get(("features", method), lambda: features.block(group))
+    known = replace(features, known=_known(gold, task.elsewhere().teachers()))
+    block_FRT, seen = np.concatenate([ranks_FRT, known.popularity(group)]), features.seen(group)
     names = features.genes.index[features.regulators]
     fold_R = Popularity((gold,)).fold(names)
     score_RT = np.empty(block_FRT.shape[1:])

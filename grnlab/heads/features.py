@@ -101,17 +101,22 @@ class PairFeatures:
     def block(self, group: str) -> np.ndarray:
         """Features of all pairs of a group, float32, shape (F, R, T); 0, the middle, where not observed."""
         ranks = [normal_ranks(values) for values in self._raw(group)]
-        return np.stack(ranks + [_standardised(values) for values in self._popularity(group)])
+        return np.concatenate([np.stack(ranks), self.popularity(group)]) if self.known else np.stack(ranks)
 
-    def _popularity(self, group: str) -> Iterator[np.ndarray]:
-        """Not ranked: twice the known regulators should mean the same anywhere."""
+    def popularity(self, group: str) -> np.ndarray:
+        """The last of these features, from gold standards, (2 × known, R, T).
+
+        They are standardised, not ranked: twice the known regulators should mean the same anywhere.
+        """
         names = self.genes.index.to_numpy(dtype=object)
         seen = self.seen(group)
+        found = []
         for popularity in self.known.values():
             for values in popularity.of(names[self.regulators], names[self.targets]):
                 values[~seen[self.regulators]] = np.nan
                 values[:, ~seen[self.targets]] = np.nan
-                yield values
+                found.append(_standardised(values))
+        return np.stack(found)
 
     def _raw(self, group: str) -> Iterator[np.ndarray]:
         for source in self.sources:

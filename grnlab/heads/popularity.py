@@ -8,6 +8,7 @@ edges should use it, and whoever claims more has to stand beside it.
 import zlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -48,7 +49,7 @@ class Popularity:
     golds: Sequence[GoldStandard]
     without: frozenset[str] = frozenset()
     n_folds: int = 5
-    _kept: dict[int, list[pd.Series]] = field(default_factory=dict, repr=False)
+    _kept: dict[tuple[GoldStandard, int], np.ndarray] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         if not self.golds or self.n_folds < 2:
@@ -84,29 +85,41 @@ class Popularity:
         shape = len(regulators), len(targets)
         of_target, of_regulator = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
         folds_R = self.fold(regulators)
-        for fold in np.unique(folds_R):
-            rows = np.flatnonzero(folds_R == fold)
-            counts = self._counts(int(fold))
-            of_target[rows] = np.mean([_of(count, targets) for count in counts], axis=0)
-            own = [regulators[row] for row in rows]
-            of_regulator[rows] = np.mean([_of(count, own) for count in counts], axis=0)[:, None]
+        for gold in self.golds:
+            coded = _coded(gold)
+            row, column = coded.targets.get_indexer(regulators), coded.targets.get_indexer(targets)
+            for fold in np.unique(folds_R):
+                own = folds_R == fold
+                count = np.append(self._count(gold, int(fold)), 0.0)  # the last is that of unknown genes, -1
+                of_target[own] += count[column] / len(self.golds)
+                of_regulator[own] += count[row[own]][:, None] / len(self.golds)
         return of_target, of_regulator
 
-    def _counts(self, fold: int) -> list[pd.Series]:
-        """Of each gold standard: log(1 + regulators) of its targets, without a fold."""
-        if fold not in self._kept:
-            self._kept[fold] = []
-            for gold in self.golds:
-                names = pd.Index(gold.edges["source"].unique())
-                left = names[(self.fold(names) != fold) & ~names.isin(self.without)]
-                count = np.log1p(gold.edges.loc[gold.edges["source"].isin(left), "target"].value_counts())
-                self._kept[fold].append(count / count.max() if len(count) else count)
-        return self._kept[fold]
+    def _count(self, gold: GoldStandard, fold: int) -> np.ndarray:
+        """log(1 + regulators) of the targets of a gold standard, without a fold, scaled to the largest."""
+        if (gold, fold) not in self._kept:
+            coded = _coded(gold)
+            left = (self.fold(coded.sources) != fold) & ~coded.sources.isin(self.without)
+            count = np.log1p(np.bincount(coded.target[left[coded.source]], minlength=len(coded.targets)))
+            self._kept[gold, fold] = (count / max(count.max(), 1e-9)).astype(np.float32)
+        return self._kept[gold, fold]
 
 
-def _of(count: pd.Series, names: list[str]) -> np.ndarray:
-    found: np.ndarray = count.reindex(names).fillna(0).to_numpy(np.float32)
-    return found
+@dataclass(frozen=True, eq=False)
+class _Coded:
+    """Edges by number of their regulator and target."""
+
+    sources: pd.Index
+    targets: pd.Index
+    source: np.ndarray
+    target: np.ndarray
+
+
+@lru_cache(maxsize=64)  # a gold standard is never changed
+def _coded(gold: GoldStandard) -> _Coded:
+    source, sources = pd.factorize(gold.edges["source"])
+    target, targets = pd.factorize(gold.edges["target"])
+    return _Coded(pd.Index(sources), pd.Index(targets), source, target)
 
 
 def known_scores(like: PairScores, golds: Sequence[GoldStandard], *, of: str = "edges", n_folds: int = 5) -> PairScores:
@@ -138,8 +151,8 @@ def known_scores(like: PairScores, golds: Sequence[GoldStandard], *, of: str = "
     >>> genes = pd.DataFrame({"is_tf": True}, index=["A", "B", "C"])
     >>> scores = PairScores(genes, np.array([0]), np.array([1, 2]), {"all": np.ones((1, 2))}, {"all": 9}, method="m")
     >>> gold = GoldStandard.from_frame(pd.DataFrame({"source": ["A"], "target": ["C"]}), name="toy")
-    >>> known_scores(scores, [gold]).group("all").round(2).tolist()
-    [[0.0, 0.69]]
+    >>> known_scores(scores, [gold]).group("all").round(2)
+    array([[0.  , 0.69]], dtype=float32)
     """
     if of not in OF:
         msg = f"of={of!r} is unknown; choose among {', '.join(map(repr, OF))}."
@@ -186,6 +199,7 @@ def overlap(one: GoldStandard, other: GoldStandard) -> float:
     return float(np.isin(few, many).mean())
 
 
+@lru_cache(maxsize=64)
 def _hashes(gold: GoldStandard) -> np.ndarray:
     found: np.ndarray = pd.util.hash_pandas_object(gold.edges[["source", "target"]], index=False).to_numpy()
     return found

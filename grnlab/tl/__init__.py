@@ -2,7 +2,14 @@
 
 from grnlab.attention import read_out
 from grnlab.attention.null import matched_null, shuffle_genes
-from grnlab.heads import baseline_scores, combine_scores, fit_translator, pair_features, select_heads
+from grnlab.heads import (
+    baseline_scores,
+    combine_scores,
+    fit_translator,
+    known_scores,
+    pair_features,
+    select_heads,
+)
 from grnlab.network.infer import infer_networks
 from grnlab.tasks import annotate, denoise, differential, embed, fine_tune, gene_importance, generate
 from grnlab.tasks.depth import embed_at_depth, enhance_depth, gene_contexts
@@ -31,6 +38,7 @@ __all__ = [
     "gene_importance",
     "generate",
     "infer_networks",
+    "known_scores",
     "matched_null",
     "pair_features",
     "read_out",
