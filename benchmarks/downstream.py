@@ -265,6 +265,16 @@ def perturbation(data: Path, models: Models, seeds: int, *, quick: bool) -> Iter
             yield from _effects(about, name, of_test, vectors=vectors_here, graph=graph, quick=quick)
 
 
+def with_itself(train: pd.DataFrame, test: pd.DataFrame) -> pd.DataFrame:
+    """The mean effect, plus how much more a gene changes on average when it is itself the one perturbed."""
+    left = train - train.mean()
+    own = [left.loc[gene, gene] for gene in train.index if gene in train.columns]
+    predicted = pd.DataFrame([train.mean()] * len(test), test.index)
+    for gene in test.index.intersection(test.columns):
+        predicted.loc[gene, gene] += float(np.sum(own)) / max(len(own), 1)
+    return predicted
+
+
 def _effects(
     about: Row,
     name: str,
@@ -287,6 +297,7 @@ def _effects(
     if not name.startswith("untrained"):
         methods["no change"] = lambda: test * 0
         methods["mean effect"] = lambda: baseline_effects(train, vectors, names, kind="mean")
+        methods["mean effect, and what a perturbed gene does to itself"] = lambda: with_itself(train, test)
         methods["mean size of the effect"] = lambda: pd.DataFrame([size] * len(names), test.index, test.columns)
     methods[f"kNN, {name}"] = lambda: baseline_effects(train, vectors, names, kind="knn")
     methods[f"ridge, {name}"] = lambda: baseline_effects(train, vectors, names, kind="ridge")

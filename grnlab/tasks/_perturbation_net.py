@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from grnlab.tasks.perturbation_tests import parts_of
 
+_SHRINK = 10.0  # edges that stand for the effect of an edge being none
+
 
 class GeneGraph(nn.Module):
     """States of genes after messages from the genes they regulate, and from those that regulate them."""
@@ -56,6 +58,16 @@ class EffectDecoder(nn.Module):
         self.mean_G = nn.Parameter(mean_G.clone())
         self.edges = nn.Parameter(torch.zeros(3))
         self.scale = hidden**-0.5
+        for last in (self.linear, cast("nn.Linear", self.bent[-1])):  # the mean is hard to beat: start there
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+
+    def start_from(self, perturbed: "Perturbed", y_PG: Tensor) -> None:
+        """Set what single edges do to its mean in training data: few genes show it, so steps would not reach it."""
+        left_PG = y_PG - self.mean_G.detach()
+        edges_3PG = perturbed.edges_3PG
+        with torch.no_grad():
+            self.edges.copy_((edges_3PG * left_PG).sum((1, 2)) / ((edges_3PG**2).sum((1, 2)) + _SHRINK))
 
     def forward(self, perturbed: "Perturbed") -> Tensor:
         """Changes, shape (P, G)."""

@@ -81,7 +81,7 @@ class PerturbationModel:
     genes
         Names of the genes whose change is predicted.
     history
-        Training and validation loss of each epoch, on the scale of unit variance.
+        Training and validation loss of each epoch, on the scale of unit variance; epoch 0 is the start.
     """
 
     def __init__(
@@ -194,16 +194,18 @@ def _train(
 ) -> list[dict[str, float]]:
     optimizer = torch.optim.AdamW(network.parameters(), lr=config.lr, weight_decay=config.weight_decay)
     (seen, truth), (seen_val, truth_val) = data
+    network.start_from(seen, truth)
     history: list[dict[str, float]] = []
     best: Any = None
     least, waited = np.inf, 0
-    for epoch in range(config.max_epochs):
+    for epoch in range(config.max_epochs + 1):  # the first is the start itself
         network.train()
         loss = nn.functional.mse_loss(network(seen), truth)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        row = {"epoch": epoch + 1, "train_loss": float(loss.detach()), "val_loss": np.nan}
+        if epoch:
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        row = {"epoch": epoch, "train_loss": float(loss.detach()), "val_loss": np.nan}
         if len(truth_val):
             network.eval()
             with torch.no_grad():
