@@ -3,7 +3,8 @@
 from grnlab.backbones.base import AttentionSpec, Backbone, Encoded
 from grnlab.backbones.celllm import CellLM, CellLMConfig
 from grnlab.backbones.checkpoint import builtin_models, load_model, save_model
-from grnlab.backbones.drugbert import DrugBert, DrugBertConfig
+from grnlab.backbones.drugbert import DrugBert
+from grnlab.backbones.drugbert_config import DrugBertConfig
 from grnlab.backbones.exceiver import Exceiver, ExceiverConfig
 from grnlab.backbones.scprint import ScPrint, ScPrintConfig
 from grnlab.backbones.xtrimogene import XTrimoGene

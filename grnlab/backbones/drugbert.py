@@ -10,7 +10,7 @@ Shape suffixes: B signatures of a batch, T gene tokens, M model dimension, F fea
 import copy
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from grnlab.backbones.base import AttentionSpec, Encoded
+from grnlab.backbones.drugbert_config import DrugBertConfig
 from grnlab.backbones.registry import register_architecture
 from grnlab.data.drug_features import check_features
 from grnlab.data.signatures import SignatureTokens
@@ -28,64 +29,6 @@ from grnlab.data.tokens import CellTokens, tokenize
 from grnlab.genes import GeneVocab
 from grnlab.nn import Recorder, TransformerStack, ValueEncoder
 from grnlab.nn.sequence_decoder import SequenceDecoder
-
-
-@dataclass(frozen=True)
-class DrugBertConfig:
-    """Sizes and conditions of :class:`DrugBert`.
-
-    Attributes
-    ----------
-    n_layers, d_model, n_heads
-        Sizes of the transformer.
-    decoder, d_decoder
-        ``"lstm"`` or ``"mlp"``, and its width; see :class:`grnlab.nn.SequenceDecoder`.
-    features
-        Names of the features of a drug; empty: drugs are no condition.
-    drugs
-        Drugs the model learns to tell from their signatures, in the order of their codes.
-    cells
-        Cell lines, in the order of their codes; the model learns to tell them, and they are a condition.
-    dose
-        Whether the dose is a condition and is predicted.
-    dropout
-        Of the transformer and the condition encoders while training.
-    feature_dropout
-        Of the drug features while training: with few drugs, single features are easily learnt by heart.
-    """
-
-    n_layers: int = 2
-    d_model: int = 64
-    n_heads: int = 4
-    decoder: str = "lstm"
-    d_decoder: int = 64
-    features: tuple[str, ...] = ()
-    drugs: tuple[str, ...] = ()
-    cells: tuple[str, ...] = ()
-    dose: bool = False
-    dropout: float = 0.1
-    feature_dropout: float = 0.5
-
-    def __post_init__(self) -> None:
-        for name in ("features", "drugs", "cells"):
-            value = tuple(str(one) for one in getattr(self, name))
-            object.__setattr__(self, name, value)
-            if len(set(value)) < len(value):
-                msg = f"{name} holds {sorted({x for x in value if value.count(x) > 1})[:5]} twice; give each once."
-                raise ValueError(msg)
-        for name in ("dropout", "feature_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                msg = f"{name}={getattr(self, name)} must be at least 0 and below 1."
-                raise ValueError(msg)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return {name: list(x) if isinstance(x, tuple) else x for name, x in asdict(self).items()}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "DrugBertConfig":
-        """Inverse of :meth:`to_dict`; an unknown key raises TypeError."""
-        return cls(**values)
 
 
 class DrugBert(nn.Module):
@@ -129,9 +72,13 @@ class DrugBert(nn.Module):
         self.condition: dict[str, Any] = {}
         d_model = config.d_model
         self.gene_embedding = nn.Embedding(len(vocab), d_model)
+        self.gene_level = nn.Embedding(len(vocab), 1)  # what most signatures share, which the rest need not learn
         self.value_encoder = ValueEncoder(d_model, scale="asinh")
         self.signature = nn.Parameter(torch.zeros(d_model))
         self.drug_encoder = _mlp(len(config.features), d_model, config) if config.features else None
+        rank = config.additive_rank
+        self.additive = nn.Linear(len(config.features), rank, bias=False) if rank else None
+        self.gene_response = nn.Embedding(len(vocab), rank) if rank else None
         self.cell_encoder = nn.Embedding(len(config.cells), d_model) if config.cells else None  # MLP of a one-hot code
         self.dose_encoder = _mlp(1, d_model, replace(config, feature_dropout=0.0)) if config.dose else None
         self.transformer = TransformerStack(config.n_layers, d_model, config.n_heads, dropout=config.dropout)
@@ -144,7 +91,11 @@ class DrugBert(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, std=1 / math.sqrt(module.in_features))
-                nn.init.zeros_(module.bias)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        nn.init.zeros_(self.gene_level.weight)
+        if self.gene_response is not None:
+            nn.init.zeros_(self.gene_response.weight)
         nn.init.normal_(cast("nn.Linear", self.value_encoder.mlp[0]).bias, std=1.0)  # see ScPrint: or blind to values
         for vectors in (self.gene_embedding.weight, self.signature, self.value_encoder.hidden):
             nn.init.normal_(vectors, std=1.0)
@@ -233,7 +184,8 @@ class DrugBert(nn.Module):
                 f"{missing[:3]}; make the table as it was made for training."
             )
             raise ValueError(msg)
-        return torch.from_numpy(check_features(features[list(self.config.features)]).to_numpy(np.float32, copy=True))
+        table = check_features(features[list(self.config.features)], repeats=True)
+        return torch.from_numpy(table.to_numpy(np.float32, copy=True))
 
     def cell_code(self, cell: str) -> int:
         """Code of a cell line.
@@ -293,9 +245,7 @@ class DrugBert(nn.Module):
         parts = []
         if self.drug_encoder is not None and tokens.drug_BF is not None:
             known_B1 = ~tokens.drug_BF[:, :1].isnan()
-            # at a root mean square of 1, whatever their scale and number
-            drug_BF = F.normalize(tokens.drug_BF.nan_to_num()) * math.sqrt(tokens.drug_BF.shape[1])
-            parts.append(torch.where(known_B1, self.drug_encoder(drug_BF), 0.0))
+            parts.append(torch.where(known_B1, self.drug_encoder(at_one_scale(tokens.drug_BF)), 0.0))
         if self.cell_encoder is not None and "cell" in tokens.labels:
             code_B = tokens.labels["cell"]
             parts.append(torch.where(code_B[:, None] >= 0, self.cell_encoder(code_B.clamp(min=0)), 0.0))
@@ -324,12 +274,23 @@ class DrugBert(nn.Module):
         self.transformer.record_qk(x_BTM, pad_BT=pad_BT, record=record)
 
     def decode_values(self, encoded: Encoded, tokens: CellTokens) -> Tensor:
-        """Change of each gene, shape (B, T)."""
-        return self.decoder(encoded.genes_BTM, tokens.genes_BT, pad_BT=encoded.pad_BT)
+        """Change of each gene, shape (B, T): its level, what the decoder says, and the linear path of the drug."""
+        values_BT = self.gene_level(tokens.genes_BT).squeeze(-1)
+        values_BT = values_BT + self.decoder(encoded.genes_BTM, tokens.genes_BT, pad_BT=encoded.pad_BT)
+        drug_BF = tokens.drug_BF if isinstance(tokens, SignatureTokens) and tokens.given else None
+        if self.additive is None or self.gene_response is None or drug_BF is None:
+            return values_BT
+        code_BR = self.additive(at_one_scale(drug_BF))  # 0 without features: the drug is not known
+        return values_BT + torch.einsum("btr,br->bt", self.gene_response(tokens.genes_BT), code_BR)
 
     def tell(self, encoded: Encoded) -> dict[str, Tensor]:
         """What the token of the signature says of its conditions: logits of cell and drug, logarithm of the dose."""
         return {task: teller(encoded.cell_BM).float() for task, teller in self.tellers.items()}
+
+
+def at_one_scale(drug_BF: Tensor) -> Tensor:
+    """Features of drugs at a root mean square of 1, whatever their scale and number; 0 for a drug without any."""
+    return F.normalize(drug_BF.nan_to_num()) * math.sqrt(drug_BF.shape[1])
 
 
 def _mlp(n_inputs: int, d_model: int, config: DrugBertConfig) -> nn.Sequential:

@@ -8,7 +8,9 @@ import pandas as pd
 from grnlab._optional import require
 
 
-def check_features(features: pd.DataFrame, *, drugs: Sequence[str] | None = None) -> pd.DataFrame:
+def check_features(
+    features: pd.DataFrame, *, drugs: Sequence[str] | None = None, repeats: bool = False
+) -> pd.DataFrame:
     """Feature table of drugs, checked and in the order asked for.
 
     Parameters
@@ -17,6 +19,8 @@ def check_features(features: pd.DataFrame, *, drugs: Sequence[str] | None = None
         Drugs × features; the index names the drugs.
     drugs
         The rows to return; all by default.
+    repeats
+        Whether a drug may have several rows, as where each is predicted at several doses.
 
     Returns
     -------
@@ -34,7 +38,7 @@ def check_features(features: pd.DataFrame, *, drugs: Sequence[str] | None = None
     [0.0]
     """
     for what, names in (("drugs", features.index), ("features", features.columns)):
-        if not names.is_unique:
+        if not names.is_unique and not (repeats and what == "drugs"):
             twice = names[names.duplicated()].unique()[:5].tolist()
             msg = f"features holds the {what} {twice} more than once; keep one of each."
             raise ValueError(msg)

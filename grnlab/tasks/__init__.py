@@ -14,9 +14,10 @@ from grnlab.tasks.gene_embeddings import gene_embeddings
 from grnlab.tasks.generate import generate
 from grnlab.tasks.importance import gene_importance
 from grnlab.tasks.known import KnownCells, fit_known
-from grnlab.tasks.perturb_drug import ResponseConfig, draw_responses, fit_responses, nearest_drugs, predict_responses
+from grnlab.tasks.perturb_drug import ResponseConfig, fit_responses
 from grnlab.tasks.perturbation import PerturbationConfig, PerturbationModel, fit_perturbation
 from grnlab.tasks.perturbation_tests import baseline_effects, perturbation_scores
+from grnlab.tasks.predict_drug import draw_responses, nearest_drugs, predict_responses
 from grnlab.tasks.response_tests import baseline_responses, drug_response_scores, split_responses
 from grnlab.tasks.scores import classification_scores, regression_scores
 from grnlab.tasks.sensitivity import label_sensitivity, sensitivity_scores

@@ -1,13 +1,12 @@
-"""Predict the response to drugs, known or not, from their features: fine-tune a backbone of signatures, then generate.
+"""Fine-tune a backbone of signatures to predict the response to a drug from its features.
 
-Shape suffixes: B signatures of a batch, T gene tokens, G genes of the panel.
+Shape suffixes: N signatures, F features of a drug, G genes of the panel.
 """
 
 import copy
 import logging
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 import anndata as ad
 import numpy as np
@@ -16,14 +15,16 @@ import torch
 from torch import Tensor, nn
 
 from grnlab._provenance import versions
-from grnlab.backbones.drugbert import DrugBert
-from grnlab.data.signatures import SignatureCollection, SignatureTokens, collect_signatures
+from grnlab.backbones.drugbert import DrugBert, at_one_scale
+from grnlab.data.signatures import SignatureCollection, collect_signatures
 from grnlab.evaluate.perturbation import pearson
 from grnlab.objectives.respond import Respond
+from grnlab.tasks.predict_drug import generate
+from grnlab.training.averaging import WeightAverage
 from grnlab.training.batches import CellStream, seed_dropout
 
 logger = logging.getLogger(__name__)
-_SIGNATURES_PER_BATCH = 16
+_PENALTIES = (1.0, 2.0, 5.0, 10.0, 20.0)  # of the linear path, in mean squares of a drug's features
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class ResponseConfig:
         Steps at most, signatures of a step, and genes shown of each.
     lr, weight_decay, warmup
         AdamW; the rate rises over `warmup` steps, then falls to zero at `max_steps`.
+    average
+        Decay of the moving average of the weights, which is what is validated and kept.
     val_fraction
         Share of the drugs (of the signatures, where there are no drugs) that are held out to choose the step.
     val_every, patience
@@ -50,6 +53,7 @@ class ResponseConfig:
     lr: float = 1e-3
     weight_decay: float = 0.3
     warmup: int = 50
+    average: float = 0.98
     val_fraction: float = 0.1
     val_every: int = 50
     patience: int = 3
@@ -107,10 +111,14 @@ def fit_responses(
     train_rows, val_rows = _split_drugs(cells, config)
     tuned = copy.deepcopy(model)
     tuned.condition = {}
+    _start_at_the_mean(tuned, cells, train_rows)
+    if tuned.additive is not None:
+        _start_linear(tuned, cells, train_rows, val_rows)
     optimizer = torch.optim.AdamW(_groups(tuned, config.weight_decay), lr=config.lr, betas=(0.9, 0.98))
     n_tokens = min(config.n_tokens, len(cells.available[0]))
     sizes = {"batch_size": config.batch_size, "n_tokens": n_tokens, "seed": config.seed}
     stream = CellStream(cells, train_rows, np.ones(len(train_rows)), objectives=[Respond()], **sizes)
+    average = WeightAverage(dict(tuned.named_parameters()), config.average)
     best, best_weights, worse, curve = -np.inf, tuned.state_dict(), 0, []
     for step in range(1, config.max_steps + 1):
         rate = config.lr * min(1.0, step / config.warmup) * (1 - (step - 1) / config.max_steps)
@@ -121,14 +129,16 @@ def fit_responses(
         loss.backward()
         nn.utils.clip_grad_norm_(tuned.parameters(), 1.0)
         optimizer.step()
+        average.update(step)
         if step % config.val_every and step < config.max_steps:
             continue
-        score = _agreement(tuned, cells, val_rows)
+        with average.in_place():
+            score = _agreement(tuned, cells, val_rows)
+            weights = {name: value.clone() for name, value in tuned.state_dict().items()}
         curve.append([step, round(loss.item(), 4), round(score, 4)])
         logger.info("step %d: loss %.4f, held-out drugs %.4f", *curve[-1])
         if score > best:
-            best, worse = score, 0
-            best_weights = {name: value.clone() for name, value in tuned.state_dict().items()}
+            best, worse, best_weights = score, 0, weights
         else:
             worse += 1
         if worse == config.patience:
@@ -140,6 +150,7 @@ def fit_responses(
         "responses": {
             "n_signatures": len(train_rows),
             "n_held_out": len(val_rows),
+            "held_out_drugs": _drugs_of(cells, val_rows),
             "pearson_held_out": round(best, 4),
             "curve": curve,
             "settings": asdict(config),
@@ -147,151 +158,6 @@ def fit_responses(
         }
     }
     return tuned
-
-
-def predict_responses(
-    model: DrugBert,
-    features: pd.DataFrame | None = None,
-    *,
-    cell: str | Sequence[str] | None = None,
-    dose: float | Sequence[float] | None = None,
-    genes: Sequence[str] | None = None,
-) -> ad.AnnData:
-    """Predict the signature of each drug, known or not.
-
-    Parameters
-    ----------
-    model
-        From :func:`fit_responses`.
-    features
-        Drugs × features, a row per prediction; without drugs as a condition, None.
-    cell, dose
-        For all rows one, or one for each; None where the model has none.
-    genes
-        Genes to predict, by name; the whole panel by default.
-
-    Returns
-    -------
-    Predictions × genes, with the conditions in ``obs``.
-
-    Raises
-    ------
-    ValueError
-        When a feature, cell, or gene is unknown to the model, a dose is not above 0, or the lengths differ.
-    """
-    cells = [cell] if isinstance(cell, str) else list(cell or [])
-    doses = [dose] if isinstance(dose, int | float) else list(dose or [])
-    lengths = {len(x) for x in (features if features is not None else [], cells, doses)} - {0, 1}
-    n_rows = len(features) if features is not None else max(len(cells), len(doses), 1)
-    if lengths - {n_rows} or n_rows == 0:
-        msg = f"cell and dose name {len(cells)} and {len(doses)} conditions for {n_rows} drugs; give one, or one each."
-        raise ValueError(msg)
-    tokens_G = _tokens(model, genes)
-    conditions: dict[str, Any] = {}
-    obs = pd.DataFrame(index=[f"prediction{number}" for number in range(n_rows)])
-    if features is not None:
-        conditions["drug_BF"] = model.drug_features(features)
-        obs["drug"] = features.index.astype(str).to_numpy()
-    labels = {}
-    if cells:
-        labels["cell"] = torch.tensor([model.cell_code(one) for one in cells]).expand(n_rows)
-        obs["cell"] = cells * (n_rows if len(cells) == 1 else 1)
-    if doses:
-        log_doses = [model.conditioned(dose=one).condition["log_dose"] for one in doses]
-        conditions["log_dose_B"] = torch.tensor(log_doses, dtype=torch.float32).expand(n_rows)
-        obs["dose"] = doses * (n_rows if len(doses) == 1 else 1)
-    if not conditions and not labels:
-        msg = "name a condition: features of drugs, cell or dose."
-        raise ValueError(msg)
-    values = _generate(model, tokens_G, conditions, labels, n_rows)
-    return ad.AnnData(values, obs=obs, var=pd.DataFrame(index=model.vocab.symbols[tokens_G].astype(str)))
-
-
-def draw_responses(
-    predicted: ad.AnnData, measured: ad.AnnData, features: pd.DataFrame, *, n_draws: int = 5, spread: float = 0.5
-) -> dict[str, np.ndarray]:
-    """Make a distribution of each prediction: the prediction, moved as the signatures of the most similar drugs differ.
-
-    A model fitted by squared error predicts a mean. How single signatures scatter around it is borrowed from measured
-    ones: draw j is ``prediction + spread · (signature of neighbour j − mean of the neighbours)``; the mean over the
-    draws is the prediction.
-
-    Parameters
-    ----------
-    predicted
-        From :func:`predict_responses`.
-    measured
-        Signatures of known drugs, with ``obs["drug"]`` and the genes of `predicted`.
-    features
-        Drugs × features of both; similarity is the cosine.
-    n_draws
-        Neighbours, and draws per prediction.
-    spread
-        0 repeats the prediction, 1 scatters as much as the neighbours. To be chosen on drugs that are not tested.
-
-    Returns
-    -------
-    Drug → draws, shape (n_draws, n_genes).
-
-    Raises
-    ------
-    ValueError
-        When drugs have no features, genes are not measured, `n_draws` is more than the known drugs, or `spread` is
-        below 0.
-    """
-    if missing := [gene for gene in predicted.var_names if gene not in measured.var_names]:
-        msg = f"measured lacks {len(missing)} genes of predicted: {missing[:5]}; predict fewer (genes=...)."
-        raise ValueError(msg)
-    if not 1 <= n_draws <= measured.n_obs or not spread >= 0:
-        msg = f"n_draws={n_draws} must be from 1 to the {measured.n_obs} signatures, spread={spread} 0 or above."
-        raise ValueError(msg)
-    near = nearest_drugs(features, predicted.obs["drug"], measured.obs["drug"], k=n_draws)
-    known = np.asarray(measured[:, predicted.var_names].X)
-    draws = {}
-    for row, drug in enumerate(predicted.obs["drug"]):
-        neighbours = known[near[row]]
-        draws[str(drug)] = np.asarray(predicted.X[row] + spread * (neighbours - neighbours.mean(axis=0)))
-    return draws
-
-
-def nearest_drugs(features: pd.DataFrame, drugs: Sequence[str], known: Sequence[str], *, k: int = 5) -> np.ndarray:
-    """The `k` most similar of some known drugs for each drug, by the cosine of their features.
-
-    Parameters
-    ----------
-    features
-        Drugs × features.
-    drugs, known
-        Names; every one has a row of `features`.
-    k
-        How many.
-
-    Returns
-    -------
-    Positions in `known`, the nearest first, shape (n_drugs, k); a drug is never its own neighbour.
-
-    Raises
-    ------
-    ValueError
-        When a drug has no features, or fewer than `k` others are known.
-
-    Examples
-    --------
-    >>> table = pd.DataFrame([[1.0, 0], [0.9, 0.1], [0, 1]], index=["a", "b", "c"])
-    >>> nearest_drugs(table, ["a"], ["c", "b"], k=1).tolist()
-    [[1]]
-    """
-    from grnlab.data.drug_features import check_features
-
-    table = check_features(features, drugs=list(dict.fromkeys([*drugs, *known])))
-    unit = table / np.linalg.norm(table, axis=1, keepdims=True).clip(min=1e-12)
-    alike = unit.loc[list(drugs)].to_numpy() @ unit.loc[list(known)].to_numpy().T
-    same = np.asarray(list(drugs), dtype=object)[:, None] == np.asarray(list(known), dtype=object)
-    alike[same] = -np.inf
-    if (np.isfinite(alike).sum(axis=1) < k).any():
-        msg = f"k={k} neighbours are asked for, but only {len(known)} known drugs are given (a drug is not its own)."
-        raise ValueError(msg)
-    return np.argsort(-alike, axis=1, kind="stable")[:, :k]
 
 
 def _collect(model: DrugBert, adata: ad.AnnData, features: pd.DataFrame | None) -> SignatureCollection:
@@ -326,6 +192,49 @@ def _split_drugs(cells: SignatureCollection, config: ResponseConfig) -> tuple[np
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
 
+def _start_at_the_mean(model: DrugBert, cells: SignatureCollection, rows: np.ndarray) -> None:
+    """Make the model predict the mean signature, whatever the condition: all it has to learn is what differs."""
+    with torch.no_grad():
+        model.gene_level.weight[:, 0] = torch.from_numpy(np.asarray(cells.counts[rows].mean(axis=0)).ravel())
+        last = cast("nn.Linear", model.decoder.mlp[-1])
+        last.weight.zero_()
+        last.bias.zero_()
+
+
+def _start_linear(model: DrugBert, cells: SignatureCollection, rows: np.ndarray, val_rows: np.ndarray) -> None:
+    """Fit the linear path by ridge regression, with the penalty that predicts the held-out drugs best.
+
+    Its weights are ``Xᵀ (X Xᵀ + penalty)⁻¹ (Y − mean)``, cut to the rank of the path.
+    """
+    assert model.additive is not None
+    assert model.gene_response is not None
+    level_G = model.gene_level.weight[:, 0].detach().double()
+    x_NF, x_val = (at_one_scale(cells.conditions(some)["drug_BF"]).double() for some in (rows, val_rows))
+    y_NG, y_val = (torch.from_numpy(cells.counts[some].toarray()).double() for some in (rows, val_rows))
+    kernel_NN, identity_NN = x_NF @ x_NF.T / x_NF.shape[1], torch.eye(len(rows), dtype=torch.float64)
+    best, chosen = -np.inf, y_NG
+    for penalty in _PENALTIES:
+        dual_NG = torch.linalg.solve(kernel_NN + penalty * identity_NN, y_NG - level_G) / x_NF.shape[1]
+        predicted = level_G + x_val @ (x_NF.T @ dual_NG)
+        score = np.mean([pearson(a, b)[0, 0] for a, b in zip(y_val.numpy(), predicted.numpy(), strict=True)])
+        if score > best:
+            best, chosen = score, dual_NG
+    # Xᵀ D by the small factor of X = Q R alone: the rank of D is far below the number of features
+    q_FN, r_NN = torch.linalg.qr(x_NF.T)
+    u, s, v = torch.linalg.svd(r_NN @ chosen, full_matrices=False)
+    rank = min(model.config.additive_rank, len(s))
+    with torch.no_grad():
+        model.additive.weight.zero_()
+        model.additive.weight[:rank] = ((q_FN @ u[:, :rank]) * s[:rank].sqrt()).T.float()
+        model.gene_response.weight[:, :rank] = (v[:rank].T * s[:rank].sqrt()).float()
+
+
+def _drugs_of(cells: SignatureCollection, rows: np.ndarray) -> list[str]:
+    if "drug" not in cells.labels:
+        return []
+    return [cells.label_values["drug"][code] for code in np.unique(cells.labels["drug"][rows]) if code >= 0]
+
+
 def _groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Weight decay on what multiplies, not on biases, norms and embeddings."""
     decayed = {id(module.weight) for module in model.modules() if isinstance(module, nn.Linear)}
@@ -352,44 +261,6 @@ def _agreement(model: DrugBert, cells: SignatureCollection, rows: np.ndarray) ->
     """Mean Pearson correlation of predicted and measured signatures."""
     tokens_G = cells.available[0]
     labels = {"cell": torch.from_numpy(cells.labels["cell"][rows])} if "cell" in cells.labels else {}
-    predicted = _generate(model, tokens_G, cells.conditions(rows), labels, len(rows))
+    predicted = generate(model, tokens_G, cells.conditions(rows), labels, len(rows))
     true = cells.counts[rows][:, tokens_G].toarray()
     return float(np.mean([pearson(a, b)[0, 0] for a, b in zip(true, predicted, strict=True)]))
-
-
-def _generate(
-    model: DrugBert, tokens_G: np.ndarray, conditions: dict[str, Any], labels: dict[str, Tensor], n_rows: int
-) -> np.ndarray:
-    was_training = model.training
-    model.eval()
-    genes_G = torch.from_numpy(np.asarray(tokens_G, dtype=np.int64))
-    made = []
-    with torch.inference_mode():
-        for start in range(0, n_rows, _SIGNATURES_PER_BATCH):
-            rows = slice(start, min(start + _SIGNATURES_PER_BATCH, n_rows))
-            genes_BT = genes_G.expand(rows.stop - start, -1)
-            tokens = SignatureTokens(
-                genes_BT=genes_BT,
-                values_BT=torch.zeros(genes_BT.shape),
-                totals_B=torch.zeros(len(genes_BT)),
-                hidden_BT=torch.ones(genes_BT.shape, dtype=torch.bool),
-                labels={name: codes[rows] for name, codes in labels.items()},
-                **{name: values[rows] for name, values in conditions.items()},
-                given=True,
-            ).to(model.device)
-            made.append(model.decode_values(model.encode(tokens), tokens).cpu().numpy())
-    model.train(was_training)
-    return np.concatenate(made)
-
-
-def _tokens(model: DrugBert, genes: Sequence[str] | None) -> np.ndarray:
-    if genes is None:
-        return np.arange(len(model.vocab))
-    tokens = [model.vocab.token(gene) for gene in genes]
-    if unknown := [gene for gene, token in zip(genes, tokens, strict=True) if token is None]:
-        msg = f"genes holds {unknown[:5]}, which the panel of {model.name} lacks ({len(unknown)} of {len(tokens)})."
-        raise ValueError(msg)
-    if len(set(tokens)) < len(tokens):
-        msg = "genes names a gene twice; give each once."
-        raise ValueError(msg)
-    return np.array(tokens, dtype=np.int64)

