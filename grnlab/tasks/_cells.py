@@ -9,6 +9,7 @@ from typing import Any
 import anndata as ad
 import numpy as np
 import scipy.sparse as sp
+import torch
 
 from grnlab._provenance import versions
 from grnlab.attention.prepare import check_backbone
@@ -104,13 +105,24 @@ def open_cells(
     digest.update(np.ascontiguousarray(tokens).tobytes())
     provenance = {
         "model": model.name,
-        "weights_sha256": getattr(model, "weights_hash", ""),
+        "weights_sha256": getattr(model, "weights_hash", "") or _hash_of_weights(model),
         "vocab_sha256": model.vocab.hash,
         "alignment": str(found.report),
         "n_genes_shown": len(tokens),
         "versions": versions(),
     }
     return CellSource(matrix, name, columns, tokens, totals, digest.hexdigest(), provenance)
+
+
+def _hash_of_weights(model: Any) -> str:
+    """SHA-256 of the weights of a model that is in no file, as one just adapted; nothing where it has none."""
+    if not isinstance(model, torch.nn.Module):
+        return ""
+    digest = hashlib.sha256()
+    for name, weight in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(weight.detach().cpu().float().numpy()).tobytes())
+    return digest.hexdigest()
 
 
 def _matrix(adata: ad.AnnData, layer: str | None) -> tuple[Any, str]:

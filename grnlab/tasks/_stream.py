@@ -88,6 +88,12 @@ class Results:
                 array.flush()
         self._save()
 
+    def finished(self) -> dict[str, np.ndarray]:
+        """All arrays; those in files as maps that a change does not write back to."""
+        if self._out is None:
+            return self.arrays
+        return {name: np.load(self._out / f"{name}.npy", mmap_mode="c") for name in self.arrays}
+
     def _save(self) -> None:
         if self._out is None:
             return
@@ -159,4 +165,4 @@ def run_cells(
                 results.finish(number)
             else:
                 bar.update(rows.stop - rows.start)
-    return results.arrays
+    return results.finished()

@@ -172,8 +172,8 @@ def _nearest(embeddings: Embeddings, neighbors: int) -> np.ndarray:
     from sklearn.neighbors import NearestNeighbors
 
     joined = np.concatenate([np.asarray(x_BM) for x_BM in embeddings.values()], axis=1)
-    found = NearestNeighbors(n_neighbors=neighbors).fit(joined).kneighbors(return_distance=False)
-    return np.concatenate([np.arange(len(joined))[:, None], found[:, : neighbors - 1]], axis=1)
+    found = NearestNeighbors(n_neighbors=neighbors - 1).fit(joined).kneighbors(return_distance=False)
+    return np.concatenate([np.arange(len(joined))[:, None], found], axis=1)
 
 
 def _prior(decoder: ProfileDecoder, embeddings: Embeddings) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:

@@ -81,7 +81,7 @@ def test_pools_and_their_weight(class_model, make_cells):
     assert _strength(cells, rows, Says(good), nearest) > 10 * _strength(cells, rows, Says(bad), nearest)
 
 
-@pytest.mark.parametrize("neighbors", [0, 5])
+@pytest.mark.parametrize("neighbors", [0, 5, 20])
 def test_slots(class_model, make_cells, neighbors, tmp_path):
     adata = make_cells()
     before, totals = adata.X.copy(), np.asarray(adata.X.sum(1)).ravel()

@@ -1,3 +1,5 @@
+import copy
+
 import anndata as ad
 import numpy as np
 import pandas as pd
@@ -99,10 +101,19 @@ def test_a_killed_run_goes_on(class_model, make_cells, same, tmp_path, small_blo
     assert "X_grnlab" not in adata.uns
     monkeypatch.setattr(class_model, "encode", lambda tokens: calls.append(-len(tokens)) or encode(tokens))
     embed(adata, class_model, out=tmp_path / "out")
+    monkeypatch.setattr(class_model, "encode", encode)
     assert -sum(one for one in calls if one < 0) == 20 - 7
     same(adata.obsm["X_grnlab"], whole.obsm["X_grnlab"])
     with pytest.raises(FileExistsError, match="other cells, or of another model or settings"):
         embed(adata[:9].copy(), class_model, out=tmp_path / "out")
+    other = copy.deepcopy(class_model)
+    with torch.no_grad():
+        other.special.add_(1.0)  # another model, of the same name and without a file
+    with pytest.raises(FileExistsError, match="other cells, or of another model or settings"):
+        embed(adata, other, out=tmp_path / "out")
+    adata.obsm["X_grnlab"][:] = 0.0  # changes no file
+    embed(adata, class_model, out=tmp_path / "out")
+    same(adata.obsm["X_grnlab"], whole.obsm["X_grnlab"])
     (tmp_path / "else").mkdir()
     (tmp_path / "else" / "notes.txt").touch()
     with pytest.raises(FileExistsError, match="something else"):
