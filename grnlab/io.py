@@ -5,6 +5,7 @@ from pathlib import Path
 import anndata as ad
 
 from grnlab.data.counts import counts_of
+from grnlab.data.source import read_anndata
 from grnlab.evaluate import fetch_gold, read_gold
 
 __all__ = ["fetch_gold", "read", "read_gold"]
@@ -35,22 +36,9 @@ def read(path: str | Path, *, layer: str | None = None) -> ad.AnnData:
         msg = f"path is a {type(path).__name__}; name an .h5ad file."
         raise ValueError(msg)
     path = Path(path)
-    if not path.exists():
-        msg = f"{path} does not exist."
-        raise FileNotFoundError(msg)
     if path.is_dir():
         msg = f"{path} is a folder; name an .h5ad file."
         raise ValueError(msg)
-    if path.stat().st_size == 0:
-        msg = f"{path} is an empty file (0 bytes); write or download it again."
-        raise ValueError(msg)
-    try:
-        adata = ad.read_h5ad(path)
-    except (OSError, LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        msg = (
-            f"{path} ({path.stat().st_size:,} bytes) cannot be read as h5ad: {error}. The file is truncated or of "
-            "another format; download or write it again (adata.write_h5ad)."
-        )
-        raise ValueError(msg) from error
+    adata = read_anndata(path)
     adata.X = counts_of(adata, layer=layer)
     return adata

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from grnlab._files import read_separated
 from grnlab.benchmark.methods import Method
 from grnlab.benchmark.task import Task
 from grnlab.evaluate import Universe, rank_enrichment, target_enrichment
@@ -36,7 +37,10 @@ def read_markers(path: Path) -> dict[str, list[str]]:
     path
         The table, tab-separated.
     """
-    table = pd.read_csv(path, sep="\t")
+    table = read_separated(path, separator="\t")
+    if missing := [name for name in ("species", "cell type", "official gene symbol") if name not in table]:
+        msg = f"{path} has no column {missing}; PanglaoDB's table is expected."
+        raise ValueError(msg)
     human = table[table["species"].astype(str).str.contains("Hs")]
     return {str(name): sorted(set(part)) for name, part in human.groupby("cell type")["official gene symbol"]}
 

@@ -12,13 +12,17 @@ import h5py
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
+from anndata._io.specs.registry import IORegistryError
 from anndata.io import read_elem, sparse_dataset
 
 from grnlab._optional import require
 from grnlab.data.counts import check_counts
 
 # What reading a damaged or foreign file may raise: h5py, zarr and anndata agree on nothing.
-READ_ERRORS = (OSError, LookupError, TypeError, ValueError, AttributeError, RuntimeError, AssertionError, OverflowError)
+READ_ERRORS = (
+    *(OSError, LookupError, TypeError, ValueError, AttributeError, RuntimeError, AssertionError, OverflowError),
+    *(EOFError, MemoryError, IORegistryError),
+)
 _BLOCK_VALUES = 1_000_000  # stored values in memory at once: with copies some 50 MB
 _CHUNK_CACHE = 1 << 20  # bytes for each array of an opened file: holds the chunks that h5py makes, and no more
 _BYTES_PER_STORED_VALUE = 12  # value and column number, and the copy that turns columns into rows

@@ -19,6 +19,7 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
+from grnlab._files import read_separated
 from grnlab.data.collection import CellCollection
 from grnlab.data.counts import counts_of
 from grnlab.data.drug_features import check_features
@@ -127,7 +128,8 @@ def read_signatures(
     --------
     ``read_signatures("lincs.csv.gz", drug="perturbagen")``
     """
-    table = pd.read_csv(path, sep="\t" if ".tsv" in Path(path).name or ".txt" in Path(path).name else ",")
+    tabs = ".tsv" in Path(path).name or ".txt" in Path(path).name
+    table = read_separated(path, separator="\t" if tabs else ",")
     drug = str(table.columns[0]) if drug is None else drug
     columns = {"drug": drug, "cell": cell, "dose": dose}
     conditions = {name: column for name, column in columns.items() if column is not None}

@@ -223,6 +223,29 @@ def open_counts(path: Path, layer: str | None = None) -> CountsFile:
     return file
 
 
+def read_anndata(path: Path) -> ad.AnnData:
+    """Read a whole h5ad file, with errors that say what is wrong with it.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Raises
+    ------
+    FileNotFoundError
+        When there is no such file.
+    ValueError
+        When it cannot be read.
+    """
+    check_is_file(path)
+    try:
+        PROBE.check(path)
+        return ad.read_h5ad(path)
+    except READ_ERRORS as error:
+        raise _unreadable(path, error) from error
+
+
 def check_is_file(path: Path) -> None:
     """Refuse what is no file of counts before it is opened.
 

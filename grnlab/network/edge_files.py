@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from grnlab.data.source import read_anndata
 from grnlab.network.gene_sets import read_gmt
 from grnlab.network.varp import network_from_varp, network_to_anndata
 
@@ -101,7 +102,13 @@ def from_celloracle(table: pd.DataFrame) -> pd.DataFrame:
     edges = known[["source", "target"]].assign(
         weight=known["weight"].abs(), sign=np.sign(known["weight"]).fillna(0).astype(np.int64)
     )
-    return edges.assign(pvalue=known["p"].astype(float)) if "p" in known.columns else edges
+    if "p" not in known.columns:
+        return edges
+    p = pd.to_numeric(known["p"], errors="coerce")
+    if (wrong := np.flatnonzero(p.isna() & known["p"].notna())).size:
+        msg = f"row {wrong[0] + 1} of the table after the header: p {known['p'].iloc[wrong[0]]!r} is no number."
+        raise ValueError(msg)
+    return edges.assign(pvalue=p.astype(float))
 
 
 def split_sign(table: pd.DataFrame) -> pd.DataFrame:
@@ -160,19 +167,17 @@ def read_h5ad(path: Path) -> "pd.DataFrame | GeneNetwork":
     ValueError
         When the file holds neither.
     """
-    import anndata as ad
-
+    adata = read_anndata(path)
     try:
-        adata = ad.read_h5ad(path)
-    except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
-        msg = f"{path} cannot be read as h5ad: {error}."
+        if "prediction" in adata.uns:
+            table = tidy_columns(pd.DataFrame(adata.uns["prediction"]), where=f"uns['prediction'] of {path}")
+            return table.assign(weight=_numbers(table["weight"].astype(str), required=True, path=path))
+        if "GRN" in adata.varp:
+            network = network_from_varp(adata, "GRN", name=adata.uns.get("grn", {}).get("name", path.stem))
+            return type(network)(network.edges, adata.var, name=network.name, provenance=network.provenance)
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        msg = f"{path} holds a network that cannot be read: {error}"
         raise ValueError(msg) from error
-    if "prediction" in adata.uns:
-        table = tidy_columns(pd.DataFrame(adata.uns["prediction"]), where=f"uns['prediction'] of {path}")
-        return table.assign(weight=_numbers(table["weight"].astype(str), required=True, path=path))
-    if "GRN" in adata.varp:
-        network = network_from_varp(adata, "GRN", name=adata.uns.get("grn", {}).get("name", path.stem))
-        return type(network)(network.edges, adata.var, name=network.name, provenance=network.provenance)
     msg = f"{path} holds neither uns['prediction'] (geneRNIB) nor varp['GRN'] (GRnnData); see gl.tl.stored_networks."
     raise ValueError(msg)
 

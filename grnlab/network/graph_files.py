@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from grnlab._files import read_separated
 from grnlab.network.edge_files import plain, read_table
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def read_graphml(path: Path) -> Parts:
 
     try:
         graph = ig.Graph.Read_GraphML(os.fspath(path))
-    except (ig.InternalError, OSError) as error:
+    except (ig.InternalError, OSError, UnicodeDecodeError) as error:
         msg = f"{path} cannot be read as GraphML: {error}."
         raise ValueError(msg) from error
     if "name" not in graph.vs.attributes() and "id" in graph.vs.attributes():
@@ -180,7 +181,11 @@ def read_sif(path: Path) -> Parts:
     """
     if path.is_dir():
         edges = read_table(path / "edges.tsv")
-        nodes = pd.read_csv(path / "nodes.tsv", sep="\t", dtype={"gene": str}, keep_default_na=False, na_values=[""])
+        options = {"dtype": {"gene": str}, "keep_default_na": False, "na_values": [""]}
+        nodes = read_separated(path / "nodes.tsv", separator="\t", **options)
+        if "gene" not in nodes:
+            msg = f"{path / 'nodes.tsv'} has no column 'gene'; it has {list(nodes.columns[:10])}."
+            raise ValueError(msg)
         return edges.drop(columns=list(_NOT_COLUMNS), errors="ignore"), nodes.set_index("gene")
     signs = {what: sign for sign, what in _INTERACTIONS.items()}
     rows: list[tuple[str, str, float, int]] = []
