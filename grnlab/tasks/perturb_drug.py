@@ -19,7 +19,7 @@ from grnlab.backbones.drugbert import DrugBert, at_one_scale
 from grnlab.data.signatures import SignatureCollection, collect_signatures
 from grnlab.evaluate.perturbation import pearson
 from grnlab.objectives.respond import Respond
-from grnlab.tasks.predict_drug import generate
+from grnlab.tasks.predict_drug import signatures_from
 from grnlab.training.averaging import WeightAverage
 from grnlab.training.batches import CellStream, seed_dropout
 
@@ -261,6 +261,6 @@ def _agreement(model: DrugBert, cells: SignatureCollection, rows: np.ndarray) ->
     """Mean Pearson correlation of predicted and measured signatures."""
     tokens_G = cells.available[0]
     labels = {"cell": torch.from_numpy(cells.labels["cell"][rows])} if "cell" in cells.labels else {}
-    predicted = generate(model, tokens_G, cells.conditions(rows), labels, len(rows))
+    predicted = signatures_from(model, tokens_G, cells.conditions(rows), labels, len(rows))
     true = cells.counts[rows][:, tokens_G].toarray()
     return float(np.mean([pearson(a, b)[0, 0] for a, b in zip(true, predicted, strict=True)]))

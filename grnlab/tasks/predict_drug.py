@@ -72,7 +72,7 @@ def predict_responses(
     if not conditions and not labels:
         msg = "name a condition: features of drugs, cell or dose."
         raise ValueError(msg)
-    values = generate(model, tokens_G, conditions, labels, n_rows)
+    values = signatures_from(model, tokens_G, conditions, labels, n_rows)
     return ad.AnnData(values, obs=obs, var=pd.DataFrame(index=model.vocab.symbols[tokens_G].astype(str)))
 
 
@@ -161,7 +161,7 @@ def nearest_drugs(features: pd.DataFrame, drugs: Sequence[str], known: Sequence[
     return np.argsort(-alike, axis=1, kind="stable")[:, :k]
 
 
-def generate(
+def signatures_from(
     model: DrugBert, tokens_G: np.ndarray, conditions: dict[str, Any], labels: dict[str, Any], n_rows: int
 ) -> np.ndarray:
     """Values of every signature from its conditions alone, shape (n_rows, G).

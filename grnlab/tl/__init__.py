@@ -11,7 +11,18 @@ from grnlab.heads import (
     select_heads,
 )
 from grnlab.network.infer import infer_networks
-from grnlab.tasks import annotate, denoise, differential, embed, fine_tune, gene_importance, generate
+from grnlab.tasks import (
+    annotate,
+    denoise,
+    differential,
+    draw_responses,
+    embed,
+    fine_tune,
+    fit_responses,
+    gene_importance,
+    generate,
+    predict_responses,
+)
 from grnlab.tasks.depth import embed_at_depth, enhance_depth, gene_contexts
 from grnlab.tl._attention import attention, estimate_attention
 from grnlab.tl._conditions import bootstrap_networks, compare_conditions
@@ -28,11 +39,13 @@ __all__ = [
     "compare_conditions",
     "denoise",
     "differential",
+    "draw_responses",
     "embed",
     "embed_at_depth",
     "enhance_depth",
     "estimate_attention",
     "fine_tune",
+    "fit_responses",
     "fit_translator",
     "gene_contexts",
     "gene_importance",
@@ -41,6 +54,7 @@ __all__ = [
     "known_scores",
     "matched_null",
     "pair_features",
+    "predict_responses",
     "read_out",
     "select_heads",
     "shuffle_genes",
