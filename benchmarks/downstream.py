@@ -84,7 +84,7 @@ def nearest_drug(train: pd.DataFrame, bits: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(filled[bits.index].to_numpy()[:, place], index=train.index, columns=bits.index)[train.columns]
 
 
-def ic50(data: Path, models: Models, seeds: int, *, quick: bool) -> Iterator[Row]:
+def ic50(data: Path, models: Models, seeds: Sequence[int], *, quick: bool) -> Iterator[Row]:
     """The large table."""
     cells = {"methylation": source.methylation(data), "tissue": source.tissues(data)}
     table = source.responses(data)
@@ -99,7 +99,7 @@ def ic50(data: Path, models: Models, seeds: int, *, quick: bool) -> Iterator[Row
     fitted += [("ridge", "tissue", "fingerprints"), ("mlp", "methylation", "fingerprints")]
     fitted += [("per_drug", "methylation", "none"), ("per_drug", "tissue", "none")]
     for hold_out in ("pairs", "drugs", "cell_lines"):
-        for seed in range(seeds):
+        for seed in seeds:
             test = split_responses(table, hold_out=hold_out, seed=seed)
             train, truth = table.mask(test), table.where(test)
             about = {"table": "ic50", "split": hold_out, "seed": seed, "n_test": int(test.to_numpy().sum())}
@@ -131,7 +131,7 @@ def features_of_cells(adata: Any, models: Models) -> dict[str, np.ndarray]:
     return found
 
 
-def lines(data: Path, models: Models, seeds: int, *, quick: bool) -> Iterator[Row]:
+def lines(data: Path, models: Models, seeds: Sequence[int], *, quick: bool) -> Iterator[Row]:
     """Eight lines, each left out in turn: every drug measured in six of them or more."""
     adata = source.line_cells(data, per_line=20 if quick else 60, seed=0)
     everything = source.responses(data)
@@ -158,7 +158,7 @@ def lines(data: Path, models: Models, seeds: int, *, quick: bool) -> Iterator[Ro
     yield row("drug mean of the other 7", means, 0)
     yield row("drug mean of the other 961 lines of GDSC", of_others, 0)
     for name, values in features.items():
-        for seed in range(-1, 0 if name not in list(features)[:2] else seeds):
+        for seed in [-1, *(seeds if name in list(features)[:2] else ())]:
             shown = values if seed < 0 else values.sample(frac=1, random_state=seed).set_axis(values.index)
             with Timed() as timed:
                 predicted = []
@@ -182,7 +182,7 @@ def drugs_to_judge(adata: Any, table: pd.DataFrame, n_drugs: int) -> list[str]:
     return chosen[:n_drugs]
 
 
-def sensitivity(data: Path, models: Models, seeds: int, *, quick: bool) -> Iterator[Row]:
+def sensitivity(data: Path, models: Models, seeds: Sequence[int], *, quick: bool) -> Iterator[Row]:
     """Logistic regression on features of cells; means over drugs."""
     adata = source.line_cells(data, per_line=20 if quick else 60, seed=0)
     table = source.responses(data)
@@ -192,7 +192,7 @@ def sensitivity(data: Path, models: Models, seeds: int, *, quick: bool) -> Itera
     settings = [("cells", 1.0), ("cells", 0.05), ("cell_lines", 1.0)]
     for name, values in features.items():
         for hold_out, share in settings:
-            for seed in range(seeds if hold_out == "cells" else 1):
+            for seed in seeds if hold_out == "cells" else [0] if 0 in seeds else []:
                 found = []
                 with Timed() as timed:
                     for drug in drugs:
@@ -211,7 +211,7 @@ def sensitivity(data: Path, models: Models, seeds: int, *, quick: bool) -> Itera
                 } | scores  # fmt: skip
 
 
-def fine_tune(data: Path, models: Models, seeds: int, *, quick: bool) -> Iterator[Row]:
+def fine_tune(data: Path, models: Models, seeds: Sequence[int], *, quick: bool) -> Iterator[Row]:
     """The same with the head, or all weights, trained by the verb; two drugs, two pairs of lines of each."""
     adata = source.line_cells(data, per_line=20, seed=0)
     table = source.responses(data)
@@ -240,7 +240,7 @@ def fine_tune(data: Path, models: Models, seeds: int, *, quick: bool) -> Iterato
                     } | scores  # fmt: skip
 
 
-def perturbation(data: Path, models: Models, seeds: int, *, quick: bool) -> Iterator[Row]:
+def perturbation(data: Path, models: Models, seeds: Sequence[int], *, quick: bool) -> Iterator[Row]:
     """Genes and ligands that were never perturbed in training."""
     effects = source.overexpression(data, least_perturbed=40 if quick else 10, least_changed=5)
     of_ligands, changed = source.ligands(data)
@@ -250,7 +250,7 @@ def perturbation(data: Path, models: Models, seeds: int, *, quick: bool) -> Iter
         known = effects.loc[effects.index.intersection(vectors.index)]
         nodes = set(known.index) | set(known.columns) | set(graph["source"]) | set(graph["target"])
         vectors_here = vectors.loc[vectors.index.intersection(sorted(nodes))]
-        for seed in range(seeds):
+        for seed in seeds:
             order = np.random.default_rng(seed).permutation(len(known))
             test, train = known.iloc[order[: len(order) // 5]], known.iloc[order[len(order) // 5 :]]
             about = {"table": "perturbation", "split": "over-expressed gene", "seed": seed, "n_train": len(train)}
@@ -258,7 +258,7 @@ def perturbation(data: Path, models: Models, seeds: int, *, quick: bool) -> Iter
         parts = {part for label in of_ligands.index for part in label.split("+")}
         nodes = parts | set(graph["source"]) | set(graph["target"])
         vectors_here = vectors.loc[vectors.index.intersection(sorted(nodes))]
-        for seed, ligand in enumerate(of_ligands.index):
+        for seed, ligand in enumerate(of_ligands.index if 0 in seeds else ()):
             train, test = of_ligands.drop(index=ligand), of_ligands.loc[[ligand]]
             about = {"table": "perturbation", "split": "ligand", "seed": seed, "n_train": len(train)}
             of_test = train, test, changed.loc[[ligand]]
@@ -364,7 +364,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     conditions = {**kept.get("conditions", {}), **dict.fromkeys(options.tables, about)}
     for name in options.tables:
         with Timed() as timed:
-            rows += list(TABLES[name][0](options.data, models, about["seeds"], quick=options.quick))
+            rows += list(TABLES[name][0](options.data, models, range(about["seeds"]), quick=options.quick))
         conditions[name] = about | {"cpu_s": round(timed.cpu_s, 1)}
     shown = [name for name in TABLES if any(row["table"] == name for row in rows)]
     text = "\n\n".join(f"### {name}\n\n{markdown(rows, name)}" for name in shown)
