@@ -10,8 +10,9 @@ happens inside ``backward``: no training loop need know of it. The price is one 
 Shape suffixes: B cells of a batch, M embedding dimension.
 """
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import fields, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -32,16 +33,13 @@ def split_cells(tokens: CellTokens, size: int) -> list[CellTokens]:
         Cells of a part.
     """
 
-    def part(rows: slice) -> CellTokens:
-        return replace(
-            tokens,
-            genes_BT=tokens.genes_BT[rows],
-            values_BT=tokens.values_BT[rows],
-            totals_B=tokens.totals_B[rows],
-            pad_BT=None if tokens.pad_BT is None else tokens.pad_BT[rows],
-            hidden_BT=None if tokens.hidden_BT is None else tokens.hidden_BT[rows],
-            labels={name: codes[rows] for name, codes in tokens.labels.items()},
-        )
+    def cut(value: Any, rows: slice) -> Any:
+        if isinstance(value, Mapping):
+            return {name: cut(one, rows) for name, one in value.items()}
+        return value[rows] if isinstance(value, Tensor) and value.ndim and len(value) == len(tokens) else value
+
+    def part(rows: slice) -> CellTokens:  # whatever fields a subclass has
+        return replace(tokens, **{one.name: cut(getattr(tokens, one.name), rows) for one in fields(tokens)})
 
     return [part(slice(start, start + size)) for start in range(0, len(tokens), size)]
 

@@ -1,7 +1,7 @@
 """Two passes that differ in dropout alone tell each cell from all others (CellLM, https://arxiv.org/abs/2306.04371)."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -21,11 +21,13 @@ class DropoutContrast:
         τ of the softmax.
     at_once
         Divide and conquer: cells whose activations the passes of this task hold at a time, see
-        :mod:`grnlab.objectives.divide`. None: the run that all tasks share is the first view, and the activations of
-        the second are kept too.
+        :mod:`grnlab.objectives.divide`; ``cells_at_once`` of :class:`~grnlab.training.PretrainConfig` does so for the
+        other tasks. None: the run that all tasks share is the first view, and the activations of the second are kept.
     weight
         Factor of the loss.
     """
+
+    across_cells: ClassVar[bool] = True  # so it cannot be averaged over parts of a batch
 
     temperature: float = 0.05
     at_once: int | None = None
@@ -42,7 +44,7 @@ class DropoutContrast:
         """Leave the tokens as they are: dropout alone makes the views differ."""
         return tokens
 
-    def loss(self, model: Any, encoded: Encoded, *, seen: CellTokens, target: CellTokens) -> Tensor:
+    def loss(self, model: Any, encoded: Encoded | None, *, seen: CellTokens, target: CellTokens) -> Tensor:
         """Mean over cells; in evaluation mode the views are the same, and the loss tells how alike the cells are.
 
         Raises
@@ -57,6 +59,7 @@ class DropoutContrast:
         def cells(part: CellTokens) -> Tensor:
             return model.encode(part).cell_BM
 
-        first_BM = encoded.cell_BM if self.at_once is None else encode_in_parts(cells, seen, at_once=self.at_once)
+        shared = encoded is not None and self.at_once is None
+        first_BM = encoded.cell_BM if shared else encode_in_parts(cells, seen, at_once=self.at_once)
         second_BM = encode_in_parts(cells, seen, at_once=self.at_once)
         return info_nce(first_BM, second_BM, temperature=self.temperature, at_once=self.at_once)

@@ -27,6 +27,10 @@ class PretrainConfig:
         Genes per cell, and cells that one process reads at a time.
     accumulate
         Batches per step, over all processes; a multiple of ``devices · nodes``.
+    cells_at_once
+        Cells of a batch whose activations are held at a time, at the price of one more forward pass (see
+        :mod:`grnlab.objectives.divide`); the losses of these parts are averaged, those across cells are of the whole
+        batch. None: all.
     lr, weight_decay, warmup
         AdamW, and the steps over which the learning rate rises to `lr`.
     schedule
@@ -77,6 +81,7 @@ class PretrainConfig:
     n_tokens: int = 512
     batch_size: int = 32
     accumulate: int = 1
+    cells_at_once: int | None = None
     lr: float = 1e-3
     weight_decay: float = 0.01
     warmup: int = 200
@@ -170,12 +175,12 @@ NO_INFLUENCE = (
     "devices", "nodes", "strategy", "workers", "checkpoint_every", "checkpoint_minutes", "log", "log_every"
 )  # fmt: skip
 _POSITIVE = (
-    "n_tokens", "batch_size", "accumulate", "clip", "early_stop", "plateau_patience", "max_steps", "max_minutes",
-    "val_every", "devices", "nodes", "checkpoint_every", "checkpoint_minutes", "log_every",
+    "n_tokens", "batch_size", "accumulate", "cells_at_once", "clip", "early_stop", "plateau_patience", "max_steps",
+    "max_minutes", "val_every", "devices", "nodes", "checkpoint_every", "checkpoint_minutes", "log_every",
 )  # fmt: skip
 _WHOLE = (
-    "n_tokens", "batch_size", "accumulate", "early_stop", "plateau_patience", "max_steps", "val_every", "devices",
-    "nodes", "workers", "checkpoint_every", "log_every", "seed", "warmup",
+    "n_tokens", "batch_size", "accumulate", "cells_at_once", "early_stop", "plateau_patience", "max_steps", "val_every",
+    "devices", "nodes", "workers", "checkpoint_every", "log_every", "seed", "warmup",
 )  # fmt: skip
 _NUMBERS = (
     "lr", "weight_decay", "average", "plateau_factor", "clip", "max_minutes", "val_fraction", "checkpoint_minutes",

@@ -60,7 +60,14 @@ def fit(
     """
     first_step = 0 if state is None else state.values["progress"]["step"]
     logs = [] if run is None else make_loggers(config.log, run / "logs", first_step=first_step)
-    module = PretrainModule(backbone, objectives, lr=config.lr, weight_decay=config.weight_decay, seed=config.seed)
+    module = PretrainModule(
+        backbone,
+        objectives,
+        lr=config.lr,
+        weight_decay=config.weight_decay,
+        seed=config.seed,
+        at_once=config.cells_at_once,
+    )
     with quiet_lightning(), _matmul_precision(config.matmul):
         trainer = L.Trainer(
             max_steps=config.max_steps - first_step,

@@ -6,10 +6,12 @@ from typing import Any, Protocol
 import lightning as L
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from grnlab.backbones.base import Encoded
 from grnlab.data import CellTokens
 from grnlab.objectives import Objective, objective_name
+from grnlab.objectives.divide import split_cells
 from grnlab.training.batches import Batch, seed_dropout
 
 
@@ -42,17 +44,39 @@ class WeightedLosses(nn.Module):
         The backbone.
     objectives
         Tasks.
+    at_once
+        Cells whose activations are held at a time while training; None: those of the whole batch.
     """
 
-    def __init__(self, model: Trainable, objectives: Sequence[Objective]) -> None:
+    def __init__(self, model: Trainable, objectives: Sequence[Objective], *, at_once: int | None = None) -> None:
         super().__init__()
+        self.at_once = at_once
         self.model, self.objectives = model, list(objectives)
         self.names = [objective_name(objective) for objective in objectives]
 
     def forward(self, seen: CellTokens, target: CellTokens) -> Tensor:
         """Weighted loss of each objective, float32 of shape (n_objectives,)."""
-        encoded = self.model.encode(seen)
-        losses = [x.weight * x.loss(self.model, encoded, seen=seen, target=target) for x in self.objectives]
+        size = self.at_once
+        if size is None or len(seen) <= size or not torch.is_grad_enabled():
+            return self._losses(self.objectives, self.model.encode(seen), seen, target)
+        found: dict[int, Tensor] = {}
+        across = [number for number, x in enumerate(self.objectives) if getattr(x, "across_cells", False)]
+        within = [number for number in range(len(self.objectives)) if number not in across]
+
+        def of_part(some: CellTokens, true: CellTokens) -> Tensor:
+            tasks = [self.objectives[number] for number in within]
+            return self._losses(tasks, self.model.encode(some), some, true) * (len(some) / len(seen))
+
+        if within:
+            parts = zip(split_cells(seen, size), split_cells(target, size), strict=True)
+            losses = torch.stack([checkpoint(of_part, *part, use_reentrant=False) for part in parts]).sum(0)
+            found = dict(zip(within, losses.unbind(), strict=True))
+        for number in across:
+            found[number] = self._losses([self.objectives[number]], None, seen, target)[0]
+        return torch.stack([found[number] for number in range(len(self.objectives))])
+
+    def _losses(self, objectives: Sequence[Objective], encoded: Any, seen: CellTokens, target: CellTokens) -> Tensor:
+        losses = [x.weight * x.loss(self.model, encoded, seen=seen, target=target) for x in objectives]
         return torch.stack([loss.float() for loss in losses])
 
 
@@ -69,6 +93,8 @@ class PretrainModule(L.LightningModule):
         Of AdamW.
     seed
         Of dropout.
+    at_once
+        See :class:`WeightedLosses`.
 
     Attributes
     ----------
@@ -79,10 +105,17 @@ class PretrainModule(L.LightningModule):
     """
 
     def __init__(
-        self, model: Trainable, objectives: Sequence[Objective], *, lr: float, weight_decay: float, seed: int
+        self,
+        model: Trainable,
+        objectives: Sequence[Objective],
+        *,
+        lr: float,
+        weight_decay: float,
+        seed: int,
+        at_once: int | None = None,
     ) -> None:
         super().__init__()
-        self.losses = WeightedLosses(model, objectives)
+        self.losses = WeightedLosses(model, objectives, at_once=at_once)
         self.lr, self.weight_decay, self.seed = lr, weight_decay, seed
         self.recent: list[tuple[int, Tensor]] = []
 

@@ -135,8 +135,9 @@ def _setup_context(
 def _backward(
     ctx: torch.autograd.function.BackwardCFunction, grad: Tensor, *_: Tensor
 ) -> tuple[None, Tensor, Tensor, Tensor | None, None]:
-    grad_mu, grad_theta, grad_zero = _zinb_backward(grad, *ctx.saved_tensors)
-    return None, grad_mu, grad_theta, None if ctx.saved_tensors[-1] is None else grad_zero, None
+    saved = ctx.saved_tensors  # asked for once: where activations are recomputed, a second time is an error
+    grad_mu, grad_theta, grad_zero = _zinb_backward(grad, *saved)
+    return None, grad_mu, grad_theta, None if saved[-1] is None else grad_zero, None
 
 
 def _no_second_backward(ctx: torch.autograd.function.BackwardCFunction, *_: Tensor) -> tuple[None, ...]:
