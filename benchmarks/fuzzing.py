@@ -5,6 +5,7 @@ else is a finding: another exception, one from inside a library, code that runs,
 started, a crash or a hang. Hypothesis draws the damage; cases depend on the seed and their number alone.
 """
 
+import copy
 import gzip
 import io
 import json
@@ -136,7 +137,7 @@ def json_of(draw: st.DrawFn, whole: bytes) -> bytes:
         holder, key = places[draw(st.integers(0, len(places) - 1))]
         change = draw(st.sampled_from(["value", "remove", "rename"]))
         if change == "value":
-            holder[key] = draw(st.sampled_from(VALUES))
+            holder[key] = copy.deepcopy(draw(st.sampled_from(VALUES)))  # which the next change may change
         elif change == "remove" or isinstance(holder, list):
             del holder[key]
         else:

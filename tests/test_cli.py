@@ -227,6 +227,48 @@ def test_overwrite_replaces_an_earlier_report(place, grnlab):
     assert names(place) == ["cells.h5ad", "out"]
 
 
+def test_a_dry_run_says_what_it_takes_and_writes_nothing(place, grnlab):
+    status, out, err = grnlab(
+        "infer", "cells.h5ad", "--groupby", "cell_type", "--out", "out", "--genes", 12, "--dry-run"
+    )
+    assert (status, err) == (0, "")
+    assert out.startswith("20 cells in 2 groups, 12 genes\nabout ")
+    assert "memory per process" in out
+    assert names(place) == ["cells.h5ad"]
+
+
+def test_a_zarr_store_gives_what_an_h5ad_file_gives(place, grnlab, make_cells):
+    make_cells().write_zarr("cells.zarr")
+    for data in ("cells.h5ad", "cells.zarr"):
+        assert grnlab("infer", data, "--groupby", "cell_type", "--out", data[6:], "--genes", 12)[0] == 0
+    first, second = (gl.NetworkSet.load(f"{name}/networks.grns") for name in ("h5ad", "zarr"))
+    pd.testing.assert_frame_equal(first.edge_table(), second.edge_table())
+
+
+def test_an_interrupted_run_goes_on(place, grnlab, monkeypatch):
+    from grnlab.attention import stream, sums
+
+    monkeypatch.setattr(stream, "CHUNK_CELLS", 4)
+    monkeypatch.setattr(sums, "_LEAST_SECONDS", 0.0)
+    monkeypatch.setattr(sums, "_SHARE", 0.0)
+    real, read = stream.read_chunk, []
+
+    def interrupted(plan, number, shown):
+        read.append(number)
+        if len(read) == 3:
+            raise KeyboardInterrupt
+        return real(plan, number, shown)
+
+    monkeypatch.setattr(stream, "read_chunk", interrupted)
+    status, _, err = grnlab("infer", "cells.h5ad", "--out", "out", "--genes", 12)
+    assert status == 130
+    assert "out.state holds the sums so far, and the same command goes on from there" in err
+    assert names(place) == ["cells.h5ad", "out.state"]
+    assert grnlab("infer", "cells.h5ad", "--out", "out", "--genes", 12)[0] == 0
+    assert read == [0, 1, 2, 2, 3, 4]
+    assert names(place) == ["cells.h5ad", "out"]
+
+
 def test_folders_above_out_are_made(place, grnlab):
     assert grnlab("infer", "cells.h5ad", "--out", "a/b/out", "--genes", 12)[0] == 0
     assert set(names(place / "a" / "b" / "out")) == PARTS

@@ -76,7 +76,7 @@ def register_architecture(name: str, model: type[Any], config: type[Any]) -> Non
             msg = f"architecture {name!r} with {config.__name__}: {other} is registered already; choose another name."
             raise ValueError(msg)
     if model.__str__ is object.__str__:  # print(model) is a line; repr(model) lists the modules
-        model.__str__ = one_line  # type: ignore[assignment, method-assign]
+        model.__str__ = one_line  # type: ignore[assignment]
     _ARCHITECTURES[name] = new
 
 
