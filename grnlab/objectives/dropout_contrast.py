@@ -59,7 +59,9 @@ class DropoutContrast:
         def cells(part: CellTokens) -> Tensor:
             return model.encode(part).cell_BM
 
-        shared = encoded is not None and self.at_once is None
-        first_BM = encoded.cell_BM if shared else encode_in_parts(cells, seen, at_once=self.at_once)
+        if encoded is None or self.at_once is not None:
+            first_BM = encode_in_parts(cells, seen, at_once=self.at_once)
+        else:
+            first_BM = encoded.cell_BM
         second_BM = encode_in_parts(cells, seen, at_once=self.at_once)
         return info_nce(first_BM, second_BM, temperature=self.temperature, at_once=self.at_once)
