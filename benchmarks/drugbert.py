@@ -37,7 +37,7 @@ from grnlab.training import PretrainConfig, pretrain
 METRICS = ("mean", "mean_DE50", "mean_DE10", "dis", "dis_DE50", "dis_DE10")
 SPREADS = (0.0, 0.25, 0.5, 0.75, 1.0)
 N_DRAWS = 5
-OURS = "DrugBERT, one-task, linear path"
+OURS, PRETRAINED = "DrugBERT, linear path", "DrugBERT, one-task, linear path"
 Profiles = dict[str, np.ndarray]
 Loaded = tuple[ad.AnnData, pd.DataFrame, GeneVocab]
 
@@ -275,7 +275,15 @@ def models(split: Split) -> None:
     split.score("DrugBERT untrained", lambda: split.draws(split.model()))
     split.score("DrugBERT, no pretraining", lambda: split.draws(split.fitted(split.model())))
     split.score("DrugBERT, no pretraining, MLP", lambda: split.draws(split.fitted(split.model(decoder="mlp"))))
-    if split.methods and not {"one-task", "DrugBERT, one-task", OURS} & set(split.methods):
+
+    def with_linear_path(model: DrugBert, name: str) -> tuple[Profiles, dict[str, Any]]:
+        fitted = split.fitted(model)
+        if split.folder is not None:
+            save_model(fitted, split.folder / name, half=True, overwrite=True)
+        return split.draws(fitted)
+
+    split.score(OURS, lambda: with_linear_path(split.model(additive_rank=32), "drugbert"))
+    if split.methods and not {"one-task", "DrugBERT, one-task", PRETRAINED} & set(split.methods):
         return
     base = pretrained(split)
 
@@ -284,14 +292,8 @@ def models(split: Split) -> None:
         bare.load_state_dict({name: value for name, value in base.state_dict().items() if name in bare.state_dict()})
         return split.draws(split.fitted(bare))
 
-    def with_linear_path() -> tuple[Profiles, dict[str, Any]]:
-        model = split.fitted(base)
-        if split.folder is not None:
-            save_model(model, split.folder / "drugbert", half=True, overwrite=True)
-        return split.draws(model)
-
     split.score("DrugBERT, one-task", plain)
-    split.score(OURS, with_linear_path)
+    split.score(PRETRAINED, lambda: with_linear_path(base, "drugbert-pretrained"))
 
 
 def pretrained(split: Split) -> DrugBert:
@@ -322,10 +324,10 @@ def pretrained(split: Split) -> DrugBert:
 def table(results: list[dict[str, Any]]) -> str:
     """Markdown: mean and standard deviation over the seeds."""
     every = pd.DataFrame([{"method": None, "seed": one["seed"], **row} for one in results for row in one["rows"]])
-    lines = ["| method | profiles | " + " | ".join(METRICS) + " | CPU-s |", "|---" * (len(METRICS) + 3) + "|"]
+    lines = ["| method | seeds | profiles | " + " | ".join(METRICS) + " | CPU-s |", "|---" * (len(METRICS) + 4) + "|"]
     for method, of in every[every["method"].notna()].groupby("method", sort=False):
         numbers = " | ".join(f"{of[name].mean():.3f} ± {of[name].std(ddof=0):.3f}" for name in METRICS)
-        lines.append(f"| {method} | {of['profiles'].iloc[0]:.0f} | {numbers} | {of['cpu_s'].mean():.1f} |")
+        lines.append(f"| {method} | {len(of)} | {of['profiles'].iloc[0]:.0f} | {numbers} | {of['cpu_s'].mean():.1f} |")
     lines += ["", "| masked values of tested signatures | masked | RMSE | Pearson |", "|---" * 4 + "|"]
     for row, of in every[every["method"].isna()].groupby(["model", "masked"], sort=False) if "masked" in every else ():
         lines.append(f"| {row[0]} | {row[1]} | {of['rmse'].mean():.3f} | {of['pearson'].mean():.3f} |")
