@@ -9,8 +9,9 @@ from typing import Any
 from grnlab.benchmark.datasets import DATASETS, Dataset
 from grnlab.benchmark.golds import GOLDS, Gold
 from grnlab.benchmark.methods import FAST, METHODS, Method
+from grnlab.benchmark.translate import TRANSLATORS
 
-_QUICK_METHODS = tuple(name for name in FAST if name != "grnboost2")
+_QUICK_METHODS = tuple(name for name in FAST if name not in ("grnboost2", *TRANSLATORS))
 
 
 @dataclass(frozen=True)
