@@ -318,7 +318,7 @@ def embedding(context: Context, name: str) -> dict[str, Any]:
         labels = labels_by_reference(context, adata)
         how, seen = "labels of a logistic regression on sorted cells, those it is 90 % sure of", cells_of.TRAINED
     else:
-        n_cells = n_cells + 150 if "kang" in name else n_cells // 2  # a cell of Tian 2019 has ten times the genes
+        n_cells = n_cells if "kang" in name else n_cells // 2  # a cell of Tian 2019 has ten times the genes
         adata = cells_of.sample(cells_of.read(context.data, name), n_cells, seed=SEED)
         labels = adata.obs["label"].to_numpy(dtype=object)
         how, seen = "labels of the authors", cells_of.UNSEEN if "kang" in name else cells_of.TRAINED
@@ -332,7 +332,7 @@ def embedding(context: Context, name: str) -> dict[str, Any]:
         spaces["Harmony"] = (found["embedding"], used + float(found["cpu_s"]), True)
     columns = adata.var_names.get_indexer(logged.var_names)
     counts = sp.csr_matrix(adata.X)[:, columns].toarray()
-    if found := context.ask("scvi", counts=counts, batch=batch, epochs=5 if context.quick else 60):
+    if found := context.ask("scvi", counts=counts, batch=batch, epochs=5 if context.quick else 40):
         spaces["scVI"] = (found["embedding"], float(found["cpu_s"]), True)
     shown: int | str = 2_000 if name == "tian plates" else "all"
     for label, model in context.models.items():

@@ -60,15 +60,19 @@ def scvi(given: dict[str, np.ndarray]) -> dict[str, Any]:
 def scib(given: dict[str, np.ndarray]) -> dict[str, Any]:
     """Metrics of every embedding: the parts of scib-metrics that need no uncorrected reference."""
     import scib_metrics as sm
-    from scib_metrics.nearest_neighbors import pynndescent
+    from scib_metrics.nearest_neighbors import NeighborsResults
+    from sklearn.neighbors import NearestNeighbors
 
     labels, batch = (np.unique(given[name].astype(str), return_inverse=True)[1] for name in ("labels", "batch"))
     found: dict[str, Any] = {"version": version("scib-metrics")}
+    width = max(space.shape[1] for name, space in given.items() if name.startswith("X:"))
     for name, space in given.items():
         if not name.startswith("X:"):
             continue
-        x = np.ascontiguousarray(space, dtype=np.float32)
-        near = pynndescent(x, n_neighbors=90, random_state=0, n_jobs=1)
+        x = np.zeros((len(space), width), dtype=np.float32)  # zeros change no distance; one shape is compiled once
+        x[:, : space.shape[1]] = space
+        distances, indices = NearestNeighbors(n_neighbors=90).fit(x).kneighbors(x)
+        near = NeighborsResults(indices=indices, distances=distances)
         few = near.subset_neighbors(n=15)
         clusters = sm.nmi_ari_cluster_labels_kmeans(x, labels)
         scores = {

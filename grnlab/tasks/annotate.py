@@ -47,9 +47,10 @@ def annotate(
       cells than `known` allows.
     - ``obs["grnlab_cell_type_probability"]`` of that label, or of the most probable leaf for ``"outside"``, and
       ``obs["grnlab_cell_type_uncertainty"]``: the entropy of the leaves, from 0 to 1.
-    - ``obs["grnlab_cell_type_outside"]``: the distance as a multiple of the threshold; above 1 is outside. Only with a
-      calibration: without one nothing says that a cell is of a type the model never learned, and a softmax is often
-      sure of a wrong answer. What was used stands in ``uns["grnlab_annotation"]``.
+    - ``obs["grnlab_cell_type_outside"]``: the distance as a multiple of the threshold; above 1 is outside, NaN where
+      the most probable leaf had too few cells to calibrate. Only with a calibration: without one nothing says that a
+      cell is of a type the model never learned, and a softmax is often sure of a wrong answer. What was used stands in
+      ``uns["grnlab_annotation"]``.
     - ``obsm["grnlab_cell_type"]``: probabilities of all labels, leaves and coarse ones. A table.
     - ``obsm["grnlab_cell_type_top"]``: the `top_k` leaves and their probabilities. A table.
     - ``obs["grnlab_cell_type_voted"]``, with `groupby`: the label most cells of a cluster have.
@@ -99,7 +100,8 @@ def annotate(
         leaves, groups = model.config.classes[name], model.config.groups.get(name, {})  # type: ignore[attr-defined]
         far = None
         if known is not None and known.class_name == name:
-            far = known.distance(arrays[f"{name}_embedding"]) / known.threshold
+            calibrated = np.isin(np.array(leaves)[arrays[f"{name}_logits"].argmax(1)], known.labels)
+            far = np.where(calibrated, known.distance(arrays[f"{name}_embedding"]) / known.threshold, np.nan)
         _write(adata, name, arrays[f"{name}_logits"], leaves=leaves, groups=groups, top_k=top_k, far=far)
         if clusters is not None:
             adata.obs[f"grnlab_{name}_voted"] = _vote(adata.obs[f"grnlab_{name}"], clusters)

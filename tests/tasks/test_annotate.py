@@ -72,7 +72,9 @@ def test_calibration_of_these_weights_only(class_model, make_cells):
     x, labels = adata.obsm["X_grnlab_cell_type"], adata.obs["cell_type"].to_numpy()
     known = fit_known(x, labels, class_name="cell_type")
     tl.annotate(adata, class_model, known=known)
-    np.testing.assert_allclose(adata.obs["grnlab_cell_type_outside"], known.distance(x) / known.threshold, rtol=1e-3)
+    best = adata.obsm["grnlab_cell_type_top"]["label_1"].astype(str)
+    expected = np.where(best.isin(known.labels), known.distance(x) / known.threshold, np.nan)
+    np.testing.assert_allclose(adata.obs["grnlab_cell_type_outside"], expected, rtol=1e-3)
     assert (adata.obs["grnlab_cell_type"][adata.obs["grnlab_cell_type_outside"] > 1] == UNKNOWN).all()
     assert "grnlab_disease_outside" not in adata.obs
     with pytest.raises(ValueError, match="made with weights 'other'"):
