@@ -166,6 +166,25 @@ def masked_scores(model: DrugBert, signatures: ad.AnnData, *, rate: float, seed:
     return {"rmse": float(np.sqrt(np.mean((true - told) ** 2))), "pearson": float(np.corrcoef(true, told)[0, 1])}
 
 
+def masked_baselines(train: np.ndarray, test: np.ndarray, *, rate: float, seed: int) -> dict[str, dict[str, float]]:
+    """The same for 40 signatures: by the mean of each gene, and by a normal distribution given the genes seen."""
+    mean, covariance = train.mean(axis=0), np.cov(train.T) + 0.3 * np.eye(train.shape[1])
+    rng, true = np.random.default_rng(seed), []
+    told: dict[str, list[np.ndarray]] = {"gene mean": [], "conditional normal": []}
+    for row in test[:40]:
+        hidden = rng.random(len(row)) < rate
+        seen = np.linalg.solve(covariance[np.ix_(~hidden, ~hidden)], (row - mean)[~hidden])
+        true.append(row[hidden])
+        told["gene mean"].append(mean[hidden])
+        told["conditional normal"].append(mean[hidden] + covariance[np.ix_(hidden, ~hidden)] @ seen)
+    y = np.concatenate(true)
+    made = {name: np.concatenate(x) for name, x in told.items()}
+    return {
+        name: {"rmse": float(np.sqrt(np.mean((y - x) ** 2))), "pearson": float(np.corrcoef(x, y)[0, 1])}
+        for name, x in made.items()
+    }
+
+
 @dataclass
 class Split:
     """What is tested and what may be learnt from."""
@@ -309,6 +328,11 @@ def pretrained(split: Split) -> DrugBert:
     )  # fmt: skip
     new, is_tested = split.model(additive_rank=32), split.signatures.obs["drug"].isin(split.tested)
     unseen = collect_signatures(split.signatures[~is_tested].copy(), split.vocab)  # drugs without features as well
+    is_unseen = split.signatures[~is_tested], split.signatures[is_tested]
+    for rate in (0.15, 0.8):
+        rows = masked_baselines(*(np.asarray(part.X, dtype=float) for part in is_unseen), rate=rate, seed=split.seed)
+        for name, said in rows.items():
+            split.keep({"masked": rate, "model": name, **said, "n_pretrain": len(unseen)})
     base = pretrain(split.vocab, unseen, model=new.config, config=config, name="drugbert-small", progress=False)
     spent = round(time.process_time() - started, 1)
     test = split.signatures[is_tested].copy()

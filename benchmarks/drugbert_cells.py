@@ -124,7 +124,7 @@ def main() -> None:
     signatures, features = load(options.data)
     cells, rows = cells_of(options.data, list(signatures.var_names)), []
     for seed in options.seeds[: 1 if options.quick else None]:
-        made = predictions(signatures, features, seed=seed, steps=10 if options.quick else 100)
+        made = predictions(signatures, features, seed=seed, steps=10 if options.quick else 50)
         neighbours = made.pop("neighbours").tolist()
         rows += [{"seed": seed, **row} for row in scores_of(made, signatures.var_names, cells, seed=seed)]
     table = pd.DataFrame(rows)
