@@ -1,7 +1,7 @@
 """Faults tried on grnlab, and what happened: damaged files, code in pickles, hostile names, full disks, kills.
 
 ``python benchmarks/faults.py [--minutes 10] [--json FILE]`` damages a sound file of every reader again and again (see
-:mod:`fuzzing`) for some CPU minutes in all, each reader in a process of its own that is watched for hangs and crashes,
+:mod:`fuzzing`) for some CPU minutes in all, in a process that is watched for hangs and crashes,
 and goes through :mod:`fault_cases`. Prints a Markdown table; exit status 1 when something happened that must not.
 """
 
@@ -13,16 +13,18 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-SILENCE_S = 60.0  # without a new case a reader hangs
+START_S, SILENCE_S = 900.0, 120.0  # on a busy machine: to import, and without a new case, after which a reader hangs
 _READER = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
 import fuzz_readers
-print(json.dumps(fuzz_readers.main(sys.argv[2:])))
+for name in sys.argv[5:]:
+    print(json.dumps(fuzz_readers.main(name, *sys.argv[2:5])), flush=True)
 """
 _CASE = """
 import json, pathlib, sys, time
@@ -53,10 +55,10 @@ def main() -> int:
     wanted = [name for name in readers if name in chosen], [name for name in cases if name in chosen]
     rows = []
     with tempfile.TemporaryDirectory() as name:
-        for number, reader in enumerate(wanted[0]):
-            seconds = 60 * options.minutes / len(wanted[0])
-            rows.append(fuzz_reader(reader, Path(name) / f"reader-{number}", seconds=seconds, seed=options.seed))
-            print(_line(rows[-1]), flush=True)
+        seconds = 60 * options.minutes / max(len(wanted[0]), 1)
+        for row in fuzz_readers(wanted[0], Path(name) / "readers", seconds=seconds, seed=options.seed):
+            rows.append(row)
+            print(_line(row), flush=True)
         for number, case in enumerate(wanted[1]):
             rows.append(try_case(case, Path(name) / f"case-{number}"))
             print(_line(rows[-1]), flush=True)
@@ -69,47 +71,47 @@ def main() -> int:
     return int(not all(row["well"] for row in rows))
 
 
-def fuzz_reader(name: str, folder: Path, *, seconds: float, seed: int) -> dict[str, Any]:
-    """Let one reader read damaged files in a process; after a hang or a crash in a fresh one, with another seed."""
-    row: dict[str, Any] = {"fault": f"damaged file: {name}", "cases": 0, "read": 0, "refused": 0, "cpu_s": 0.0}
-    findings: list[str] = []
-    for attempt in range(3):
+def fuzz_readers(names: list[str], folder: Path, *, seconds: float, seed: int) -> Iterator[dict[str, Any]]:
+    """Let readers read damaged files in a process; after a hang or a crash the next ones have a fresh one."""
+    left, attempt = list(names), 0
+    while left:
         place = folder / str(attempt)
         place.mkdir(parents=True)
-        arguments = [name, str(place), str(seconds - row["cpu_s"]), str(seed + 100 * attempt)]
-        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        said, attempt = place / "said", attempt + 1
+        with said.open("wb") as out, (place / "errors").open("wb") as err:
+            arguments = [str(place), str(seconds), str(seed), *left]
             process = subprocess.Popen(
                 _python(_READER, str(HERE), *arguments), stdout=out, stderr=err, env=_environment()
             )
             ended = _watched(process, place / "journal")
-            out.seek(0)
-            err.seek(0)
-            said, errors = out.read().decode(), err.read().decode(errors="replace")
-        if process.returncode == 0:
-            found = json.loads(said.splitlines()[-1])
-            for key in ("cases", "read", "refused"):
-                row[key] += found[key]
-            row["cpu_s"] += found["seconds"]
-            findings += [f"{one['what']} ({one['cases']} times)" for one in found["findings"].values()]
-            break
-        last = (errors.strip().splitlines() or ["no message"])[-1]
-        findings.append(f"{ended}: {(place / 'journal').read_text().strip() if (place / 'journal').exists() else last}")
-    row["happened"] = "; ".join(findings) or f"{row['read']:,} read, {row['refused']:,} refused with a clear error"
-    return row | {"well": not findings and row["cases"] > 0}
+        for line in said.read_text().splitlines():
+            yield _row(json.loads(line))
+            left.remove(json.loads(line)["name"])
+        if left:
+            last = ((place / "errors").read_text(errors="replace").strip().splitlines() or [""])[-1]
+            case = (place / "journal").read_text().strip() if (place / "journal").exists() else last
+            yield {"fault": f"damaged file: {left.pop(0)}", "happened": f"{ended}: {case}", "cpu_s": 0.0, "well": False}
+
+
+def _row(found: dict[str, Any]) -> dict[str, Any]:
+    findings = [f"{one['what']} ({one['cases']} times)" for one in found["findings"].values()]
+    happened = "; ".join(findings) or f"{found['read']:,} read, {found['refused']:,} refused with a clear error"
+    row = {"fault": f"damaged file: {found['name']}", "cpu_s": found["seconds"], "happened": happened}
+    return row | {name: found[name] for name in ("cases", "read", "refused")} | {"well": not findings}
 
 
 def _watched(process: "subprocess.Popen[bytes]", journal: Path) -> str:
     """Wait for a process; end it when it takes up no new case."""
-    last, since = 0, time.monotonic() + 120  # it imports first
+    last, until = 0, time.monotonic() + START_S
     while True:
         try:
             code = process.wait(timeout=1)
-            return f"crash with exit status {code}" if code else "done"
+            return f"crash with exit status {code}"
         except subprocess.TimeoutExpired:
             stamp = journal.stat().st_mtime_ns if journal.exists() else 0
             if stamp != last:
-                last, since = stamp, time.monotonic() + SILENCE_S
-            if time.monotonic() > since:
+                last, until = stamp, time.monotonic() + SILENCE_S
+            if time.monotonic() > until:
                 process.kill()
                 process.wait()
                 return "hang"

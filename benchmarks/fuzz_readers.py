@@ -3,6 +3,7 @@
 import gzip
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 import torch
-from fuzzing import Reader
+from fuzzing import Reader, Watch, fuzz
 
 import grnlab as gl
 from grnlab.attention.ranks import Ranks
@@ -185,18 +186,19 @@ READERS: dict[str, Reader] = {
 }
 
 
-def main(arguments: list[str]) -> dict[str, Any]:
-    """Fuzz one reader in this process; arguments: its name, folder, CPU seconds, seed."""
-    from dataclasses import asdict
+_WATCHES: list[Watch] = []
 
-    from fuzzing import Watch, fuzz
 
-    name, place, seconds, number = arguments
+def main(name: str, place: str, seconds: str, number: str) -> dict[str, Any]:
+    """Fuzz one reader in this process: its name, a folder, CPU seconds, seed."""
     folder = Path(place)
+    _WATCHES[:] = _WATCHES or [Watch(folder)]
     journal = folder / "journal"
 
     def note(path: Path, case: int) -> None:
-        journal.write_text(f"{case} {path}\n")
+        journal.write_text(f"{name}, case {case}, {path.name}\n")
 
-    outcome = fuzz(READERS[name], folder, seconds=float(seconds), watch=Watch(folder), number=int(number), journal=note)
-    return asdict(outcome)
+    inside = folder / f"reader-{list(READERS).index(name)}"
+    watch = _WATCHES[0]
+    outcome = fuzz(READERS[name], inside, seconds=float(seconds), watch=watch, number=int(number), journal=note)
+    return {"name": name, **asdict(outcome)}

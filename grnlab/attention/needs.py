@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 
+from grnlab.attention import stream
 from grnlab.attention.pool import pool_queries_keys
 from grnlab.attention.ranks import Ranks
-from grnlab.attention.stream import StreamPlan, choose_genes, read_chunk
 from grnlab.backbones.base import Backbone
 
 _SAMPLE_SECONDS = 20.0  # the model runs on as many cells as it takes this long for, at most a chunk
@@ -61,25 +61,28 @@ class AttentionNeeds:
 
 
 def measure_needs(
-    plan: StreamPlan, model: Backbone, *, genes: int | str | Collection[str], context: str
+    plan: stream.StreamPlan, model: Backbone, *, genes: int | str | Collection[str], context: str
 ) -> AttentionNeeds:
     """Run a model on some cells in the middle of the data, and scale; parameters as in :func:`grnlab.tl.attention`.
 
     Genes are chosen on these cells alone, so that the run may show the model a few others.
     """
-    middle = plan.n_chunks // 2
+    grouped = np.flatnonzero(np.add.reduceat(plan.group_of_cell >= 0, np.arange(plan.n_chunks) * stream.CHUNK_CELLS))
+    middle = int(grouped[len(grouped) // 2])
     sample = range(middle, middle + 1)
     first, stop = plan.chunk(middle)
     started = time.perf_counter()
-    chosen = choose_genes(plan, model, genes, sample, Ranks(alone=True))
+    chosen = stream.choose_genes(plan, model, genes, sample, Ranks(alone=True))
     reading = (time.perf_counter() - started) * plan.source.n_cells / (stop - first)
     whole = getattr(model, "whole_cells", False)
     shown = np.arange(len(plan.found.tokens)) if whole else chosen
     keep = chosen if len(chosen) < len(shown) else None
     started = time.perf_counter()
-    parts = read_chunk(plan, middle, shown)
+    parts = stream.read_chunk(plan, middle, shown)
     reading += (time.perf_counter() - started) * plan.source.n_cells / (stop - first)
     counts, totals = sp.vstack([part[1] for part in parts], format="csr"), np.concatenate([part[2] for part in parts])
+    mixed = np.random.default_rng(0).permutation(len(totals))  # cells of every group among the first
+    counts, totals = counts[mixed], totals[mixed]
 
     def seconds(rows: slice) -> float:
         began = time.perf_counter()

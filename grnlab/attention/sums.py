@@ -137,7 +137,7 @@ class SumsFile:
         try:
             with safe_open(self.path, framework="pt") as file:
                 about = file.metadata() or {}
-                before, n_done = json.loads(about["identity"]), int(about["n_done"])
+                before, n_done = dict(json.loads(about["identity"])), int(about["n_done"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             n_groups = int(about["n_groups"])
             parts: list[dict[str, Tensor]] = [{} for _ in range(n_groups)]

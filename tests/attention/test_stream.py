@@ -197,6 +197,12 @@ def test_what_a_run_needs(cells, human_model, tmp_path):
     assert needs.memory_bytes > 50e6
 
 
+def test_what_a_run_needs_where_most_cells_are_of_no_group(cells, human_model, tmp_path):
+    cells.obs["cell_type"] = ["B cell"] * 6 + [None] * (cells.n_obs - 6)
+    needs = gl.tl.estimate_attention(on_disk(cells, tmp_path, "h5ad"), human_model, groupby="cell_type", genes=12)
+    assert (needs.n_cells, needs.n_groups, needs.n_measured) == (6, 1, 6)
+
+
 # --- other processes
 
 _RUN = """
