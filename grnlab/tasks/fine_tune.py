@@ -21,6 +21,7 @@ from grnlab._provenance import versions
 from grnlab.attention.prepare import PreparedCells, prepare_cells
 from grnlab.backbones.base import Backbone
 from grnlab.tasks._head import Head, HeadedModel, apply_to_cells, check_not_blank, tokens_of
+from grnlab.tasks._rates import parameter_groups
 from grnlab.tasks._targets import Target, few_shot, split_cells, target_of
 from grnlab.tasks.fine_tuned import FineTuned
 
@@ -179,6 +180,7 @@ def fine_tune(
     if not freeze:
         backbone.heads = {}  # head sets are of other weights
         backbone.weights_hash = ""
+    backbone.cpu()
     provenance = cells.provenance | {
         "fine_tuned": {
             "from": f"{model.name} {getattr(model, 'weights_hash', '')}".strip(),
@@ -225,18 +227,19 @@ def _train(
     cell_BM = apply_to_cells(lambda tokens: backbone.encode(tokens).cell_BM, backbone, cells, looked_at)
     head = Head(cell_BM.shape[1], target.n_outputs, hidden=config.hidden, dropout=config.dropout)
     head.standardise(cell_BM[: len(train)])
+    rates = {name: getattr(config, name) for name in ("lr", "backbone_lr", "layer_decay", "weight_decay")}
     network: nn.Module
     if freeze:
         place = np.full(cells.counts.shape[0], -1)
         place[looked_at] = np.arange(len(looked_at))
         network, lengths = head, np.zeros(len(place))
-        groups = parameter_groups(head, None, config)
+        groups = parameter_groups(head, None, **rates)
 
         def draw(rows: np.ndarray) -> Any:
             return cell_BM[torch.from_numpy(place[rows])]
     else:
         network, lengths = HeadedModel(backbone, head).train(), np.diff(cells.counts.indptr)
-        groups = parameter_groups(head, backbone, config)
+        groups = parameter_groups(head, backbone, **rates)
 
         def draw(rows: np.ndarray) -> Any:
             return tokens_of(backbone, cells, rows)
@@ -263,45 +266,3 @@ def _train(
         )
     network.eval().cpu()
     return head, history
-
-
-def parameter_groups(head: nn.Module, backbone: nn.Module | None, config: FineTuneConfig) -> list[dict[str, Any]]:
-    """Groups of weights for AdamW: the head at its rate, each depth of the backbone at its own.
-
-    Parameters
-    ----------
-    head, backbone
-        What is trained; backbone None: the head alone.
-    config
-        Rates, decay.
-    """
-    groups: list[dict[str, Any]] = [{"params": list(head.parameters()), "lr": config.lr}]
-    if backbone is not None:
-        linear = {id(module.weight) for module in backbone.modules() if isinstance(module, nn.Linear)}
-        by_rate: dict[tuple[float, float], list[nn.Parameter]] = {}
-        for name, weight in backbone.named_parameters():
-            if weight.requires_grad:
-                decay = config.weight_decay if id(weight) in linear else 0.0
-                rate = config.backbone_lr * config.layer_decay ** blocks_above(backbone, name)
-                by_rate.setdefault((rate, decay), []).append(weight)
-        groups += [{"params": some, "lr": rate, "weight_decay": decay} for (rate, decay), some in by_rate.items()]
-    groups[0]["weight_decay"] = config.weight_decay
-    return groups
-
-
-def blocks_above(backbone: nn.Module, name: str) -> int:
-    """How many blocks of its stack lie above a weight: all of them, where it is an embedding; none after the stack.
-
-    Parameters
-    ----------
-    backbone
-        Its blocks are in lists of modules.
-    name
-        Name of the weight.
-    """
-    stacks = {path: len(module) for path, module in backbone.named_modules() if isinstance(module, nn.ModuleList)}
-    for path, n_blocks in stacks.items():
-        if name.startswith(f"{path}."):
-            return n_blocks - 1 - int(name[len(path) + 1 :].partition(".")[0])
-    module = backbone.get_submodule(name.rpartition(".")[0])
-    return max(stacks.values(), default=0) if isinstance(module, nn.Embedding) else 0

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 pytest.importorskip("lightning")
 
 from grnlab import tl
-from grnlab.backbones import ScPrint, ScPrintConfig
+from grnlab.backbones import CellLMConfig, ExceiverConfig, ScPrint, ScPrintConfig, XTrimoGeneConfig
+from grnlab.backbones.registry import build_model
 from grnlab.datasets import planted
 from grnlab.tasks import FineTuneConfig, FineTuned, few_shot
+from grnlab.tasks._rates import blocks_above, parameter_groups
 from grnlab.tasks._targets import split_cells
-from grnlab.tasks.fine_tune import blocks_above, parameter_groups
 
 FAST = {"max_epochs": 10, "batch_size": 16, "lr": 0.02, "backbone_lr": 0.003, "dropout": 0.0, "patience": 12}
 
@@ -69,6 +70,26 @@ def test_classes_are_learned_and_probabilities_sum_to_one(data, model, freeze):
     assert same(before, weights(tuned.backbone)) is freeze
     assert not tuned.backbone.training
     assert not tuned.head.training
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        ExceiverConfig(d_model=8, n_latents=4, n_layers=1, n_heads=2),
+        CellLMConfig(n_layers=1, d_model=8, n_heads=2),
+        XTrimoGeneConfig(n_layers=1, d_model=8, n_heads=2, n_decoder_layers=1, d_decoder=8, n_decoder_heads=2),
+    ],
+    ids=lambda config: type(config).__name__,
+)
+def test_other_backbones_learn_too_and_are_saved(data, config, tmp_path):
+    torch.manual_seed(0)
+    backbone = build_model(data.vocab, config, name="other").eval()
+    adata = data.adata[:40].copy()
+    tuned = tune(backbone, adata, freeze=False, max_epochs=1, batch_size=20)
+    assert not same(weights(backbone), weights(tuned.backbone))
+    found = tuned.predict(adata)
+    np.testing.assert_allclose(found.sum(axis=1), 1)
+    pd.testing.assert_frame_equal(FineTuned.load(tuned.save(tmp_path / "tuned")).predict(adata), found, atol=1e-6)
 
 
 def test_values_are_learned_on_their_own_scale(data, model):
@@ -142,9 +163,8 @@ def test_few_shot_uses_a_share_of_every_class(data, model):
 
 
 def test_rates_fall_with_depth_and_every_weight_is_in_one_group(model):
-    config = FineTuneConfig(layer_decay=0.5, backbone_lr=1e-3)
     head = torch.nn.Linear(2, 2)
-    groups = parameter_groups(head, model, config)
+    groups = parameter_groups(head, model, lr=1e-2, backbone_lr=1e-3, layer_decay=0.5, weight_decay=0.1)
     assert sum(len(group["params"]) for group in groups) == len([*head.parameters(), *model.parameters()])
     assert {group["lr"] for group in groups[1:]} == {1e-3, 5e-4, 2.5e-4}
     assert blocks_above(model, "gene_embedding.weight") == 2
