@@ -105,7 +105,7 @@ def together(path: Path, genes: int, folder: Path) -> list[dict[str, Any]]:
         "faster_by_wall": by_wall,
         "load": os.getloadavg()[0],
         "target": f">= {TARGET_SPEED}",
-        "met": max(by_cpu, by_wall) >= TARGET_SPEED,
+        "met": (by_cpu if os.getloadavg()[0] > (os.cpu_count() or 1) else by_wall) >= TARGET_SPEED,  # a clock lies then
     }
     two |= child(["compare", str(folder / "sums_1.pt"), str(folder / "sums_2.pt")])["said"]
     return rows
