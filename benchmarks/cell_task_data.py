@@ -77,8 +77,11 @@ def lose(counts: sp.csr_matrix, *, rate: float = 0.6, factor: float = 0.55, seed
 
 
 def noisy_pair(data: Path, name: str, n_cells: int, *, seed: int = 0) -> Noisy:
-    """Truth and noisy copy of a data set; the sets of ``read_depth`` are such pairs already."""
-    if name in ("baron", "manno"):
+    """Truth and noisy copy of a data set; manno of ``read_depth`` is such a pair already.
+
+    Baron's pair is not used: some of its cells are among the training cells of the built-in model.
+    """
+    if name == "manno":
         truth = ad.read_h5ad(data / f"read_depth/{name}_saver_ref.h5ad")
         noisy = ad.read_h5ad(data / f"read_depth/{name}_saver_downsampled.h5ad")
         keep = np.flatnonzero(np.asarray(noisy.X.sum(1)).ravel() > 0)
