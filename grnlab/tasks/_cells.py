@@ -37,7 +37,9 @@ class CellSource:
     totals
         Total counts of each cell over all genes of the data.
     identity
-        Hash of the counts and of the genes they belong to.
+        Hash of the counts, of the genes they belong to, and of the totals; the order of the columns is not in it.
+    layout
+        Hash of the places of the columns and of the counts in all others, for results in the order of the data.
     provenance
         Model, weights, alignment.
     """
@@ -48,6 +50,7 @@ class CellSource:
     tokens: np.ndarray
     totals: np.ndarray
     identity: str
+    layout: str
     provenance: dict[str, Any]
 
     def __len__(self) -> int:
@@ -101,7 +104,7 @@ def open_cells(
         aligned = sp.csr_matrix(check_counts(matrix[:], name=name)[:, columns])
         chosen = select_genes(aligned, model.vocab.symbols[tokens], model.vocab.is_tf[tokens], genes)
         columns, tokens = columns[chosen], tokens[chosen]
-    totals, digest = _scan(adata, matrix, name, columns=columns, layer=layer)
+    totals, digest, layout = _scan(adata, matrix, name, columns=columns, layer=layer)
     digest.update(np.ascontiguousarray(tokens).tobytes())
     provenance = {
         "model": model.name,
@@ -111,7 +114,7 @@ def open_cells(
         "n_genes_shown": len(tokens),
         "versions": versions(),
     }
-    return CellSource(matrix, name, columns, tokens, totals, digest.hexdigest(), provenance)
+    return CellSource(matrix, name, columns, tokens, totals, digest.hexdigest(), layout.hexdigest(), provenance)
 
 
 def _hash_of_weights(model: Any) -> str:
@@ -138,9 +141,13 @@ def _matrix(adata: ad.AnnData, layer: str | None) -> tuple[Any, str]:
     return matrix, "adata.X" if layer is None else f"adata.layers[{layer!r}]"
 
 
-def _scan(adata: ad.AnnData, matrix: Any, name: str, *, columns: np.ndarray, layer: str | None) -> tuple[Any, Any]:
-    """Totals of the cells, and a hash of what they hold of `columns`; every cell is checked."""
+def _scan(
+    adata: ad.AnnData, matrix: Any, name: str, *, columns: np.ndarray, layer: str | None
+) -> tuple[np.ndarray, Any, Any]:
+    """Totals of the cells, and hashes of what they hold of `columns` and elsewhere; every cell is checked."""
     totals, known, digest = np.zeros(adata.n_obs), np.zeros(adata.n_obs), hashlib.sha256()
+    others = np.setdiff1d(np.arange(adata.n_vars), columns)
+    layout = hashlib.sha256(np.append(columns, adata.n_vars).astype("<i8").tobytes())
     for rows in _blocks(adata.n_obs):
         part = matrix[rows]
         try:
@@ -151,10 +158,11 @@ def _scan(adata: ad.AnnData, matrix: Any, name: str, *, columns: np.ndarray, lay
             raise
         totals[rows] = np.asarray(counts.sum(axis=1)).ravel()
         shown = sp.csr_matrix(counts[:, columns])
-        shown.sort_indices()
         known[rows] = np.diff(shown.indptr)
-        for array in (shown.indptr.astype("<i8"), shown.indices.astype("<i8"), shown.data.astype("<f4")):
-            digest.update(array.tobytes())
+        _update(digest, shown)
+        digest.update(totals[rows].astype("<f8").tobytes())
+        if len(others):
+            _update(layout, sp.csr_matrix(counts[:, others]))
     if (totals == 0).any():
         msg = (
             f"{int((totals == 0).sum())} cells have no counts, the first is {adata.obs_names[totals == 0][0]!r}; "
@@ -167,7 +175,13 @@ def _scan(adata: ad.AnnData, matrix: Any, name: str, *, columns: np.ndarray, lay
             f"first is {adata.obs_names[known == 0][0]!r}; leave these cells out, or show more genes."
         )
         raise ValueError(msg)
-    return totals.astype(np.float32), digest
+    return totals.astype(np.float32), digest, layout
+
+
+def _update(digest: Any, counts: sp.csr_matrix) -> None:
+    counts.sort_indices()
+    for array in (counts.indptr.astype("<i8"), counts.indices.astype("<i8"), counts.data.astype("<f4")):
+        digest.update(array.tobytes())
 
 
 def _blocks(n_cells: int) -> Iterator[slice]:

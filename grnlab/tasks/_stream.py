@@ -37,6 +37,8 @@ class Results:
     ------
     FileExistsError
         When the folder holds another run, or anything else.
+    ValueError
+        When its files are damaged.
     """
 
     def __init__(self, n_cells: int, *, out: str | Path | None, identity: Mapping[str, Any]) -> None:
@@ -52,19 +54,31 @@ class Results:
         """Go on with the very same run, or begin in a new folder."""
         state = out / _STATE
         if state.is_file():
-            content = json.loads(state.read_text(encoding="utf-8"))
-            if content.get("identity") != self._identity:
-                msg = f"out={str(out)!r} holds a run on other cells, or of another model or settings; choose another."
-                raise FileExistsError(msg)
-            self._done = set(content["done"])
-            for name in content["arrays"]:
-                self.arrays[name] = np.lib.format.open_memmap(out / f"{name}.npy", mode="r+")
+            try:
+                self._go_on(out, json.loads(state.read_text(encoding="utf-8")))
+            except FileExistsError:
+                raise
+            except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+                msg = f"out={str(out)!r} holds a run that cannot be read ({error}); delete the folder."
+                raise ValueError(msg) from error
             return
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             msg = f"out={str(out)!r} exists and holds something else; choose a new folder."
             raise FileExistsError(msg)
         out.mkdir(parents=True, exist_ok=True)
         self._save()
+
+    def _go_on(self, out: Path, content: Mapping[str, Any]) -> None:
+        if content["identity"] != self._identity:
+            msg = f"out={str(out)!r} holds a run on other cells, or of another model or settings; choose another."
+            raise FileExistsError(msg)
+        self._done = set(content["done"])
+        for name in content["arrays"]:
+            array = np.lib.format.open_memmap(out / f"{name}.npy", mode="r+")
+            if len(array) != self._n_cells:
+                msg = f"{name}.npy has {len(array)} rows, not {self._n_cells}"
+                raise ValueError(msg)
+            self.arrays[name] = array
 
     def __contains__(self, block: int) -> bool:
         return block in self._done

@@ -119,7 +119,10 @@ def _classes(model: Any, classes: Collection[str] | None) -> list[str]:
     if not there or not hasattr(model, "classify"):
         msg = f"{getattr(model, 'name', model)!r:.80} has no classes to annotate by; load a model trained with labels."
         raise ValueError(msg)
-    chosen = there if classes is None else list(dict.fromkeys(classes))
+    chosen = there if classes is None else list(dict.fromkeys([classes] if isinstance(classes, str) else classes))
+    if not chosen:
+        msg = f"classes is empty; name some of {there}, or leave it out for all."
+        raise ValueError(msg)
     if strange := [name for name in chosen if name not in there]:
         msg = f"classes={strange} are not among those of {model.name!r}, which are {there}."
         raise ValueError(msg)

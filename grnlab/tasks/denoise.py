@@ -15,6 +15,7 @@ import scipy.sparse as sp
 from grnlab.backbones.base import Backbone
 from grnlab.tasks._cells import CellSource
 from grnlab.tasks._decode import Embeddings, ProfileDecoder, check_decoder, chunks, embed_to_decode, rows_of
+from grnlab.tasks._slots import check_slots
 from grnlab.tasks._stream import run_cells
 
 _STRENGTHS = 10.0 ** np.arange(2.0, 6.01, 0.25)
@@ -36,11 +37,11 @@ def denoise(
     """Write the expected expression of every gene at a requested depth, and the counts most likely seen there.
 
     The decoder of the model gives a profile of the whole genome from the embedding of each cell alone. It is the prior
-    of a gamma-Poisson (Dirichlet-multinomial) model; what was counted updates it:
+    of a gamma-Poisson (Dirichlet-multinomial) model; what was counted updates it (as in SAVER [2]_):
 
     - with `neighbors`, counts of the cell and of its nearest cells in the embedding. What the prior weighs, in counts,
       is chosen on these cells: it makes the counts of cells likeliest that were left out of their own neighbourhood;
-    - with ``neighbors=0`` the cell stands alone, as in scPRINT, with dispersion and zero inflation of the decoder.
+    - with ``neighbors=0`` the cell stands alone, as in scPRINT [1]_, with dispersion and zero inflation of the decoder.
 
     Written are
 
@@ -69,7 +70,7 @@ def denoise(
     layer
         Layer that holds the counts; ``X`` by default.
     key
-        First part of the names of the slots.
+        First part of the names of the slots; they must be free, or written by this verb.
     seed
         Of the samples.
     out
@@ -80,7 +81,7 @@ def denoise(
     ------
     ValueError
         When `target_depth` is 0, not finite, or below the counts of a cell, the model cannot decode, there are fewer
-        cells than `neighbors`, or as :func:`embed`.
+        cells than `neighbors`, a slot is taken, or as :func:`embed`.
 
     References
     ----------
@@ -97,6 +98,8 @@ def denoise(
     """
     _check_settings(adata, neighbors=neighbors, n_samples=n_samples, depth=target_depth)
     check_decoder(model)
+    slots = [key, f"{key}_counts", *(f"{key}_sample{number}" for number in range(1, n_samples + 1))]
+    check_slots(adata, key, task="denoise", layers=slots, counts=layer)
     folders = (None, None) if out is None else (Path(out) / "embed", Path(out) / "denoise")
     cells, embeddings = embed_to_decode(adata, model, layer=layer, out=folders[0])
     depth_B = _depths(adata, cells, target_depth)
@@ -124,8 +127,8 @@ def denoise(
             )  # fmt: skip
 
     settings: dict[str, Any] = {"neighbors": neighbors, "n_samples": n_samples, "seed": seed, "key": key}
-    settings["depths"] = depth_B.tolist() if isinstance(target_depth, np.ndarray) else float(depth_B.max())
-    dense = run_cells(cells, of_block, desc="denoise", settings=settings, out=folders[1])
+    run = settings | {"depths": depth_B.tolist() if np.ptp(depth_B) else depth_B[0], "layout": cells.layout}
+    dense = run_cells(cells, of_block, desc="denoise", settings=run, out=folders[1])
     counts_layer = _deeper_counts(cells, dense[key], depth_B)
     adata.layers.update(dense)
     adata.layers[f"{key}_counts"] = counts_layer
@@ -135,6 +138,10 @@ def denoise(
 
 
 def _check_settings(adata: ad.AnnData, *, neighbors: int, n_samples: int, depth: Any) -> None:
+    for name, value in (("neighbors", neighbors), ("n_samples", n_samples)):
+        if not isinstance(value, int | np.integer):
+            msg = f"{name}={value!r} must be a whole number."
+            raise ValueError(msg)
     if not 0 <= neighbors <= adata.n_obs or neighbors == 1:
         msg = f"neighbors={neighbors} must be 0 (a cell alone) or from 2 to the number of cells, {adata.n_obs}."
         raise ValueError(msg)

@@ -17,6 +17,7 @@ from grnlab.backbones.xtrimogene import PER
 from grnlab.backbones.xtrimogene_tokens import POOLINGS, DepthTokens, pool
 from grnlab.data.tokens import expressed_context, shared_context
 from grnlab.tasks._cells import CellSource, open_cells
+from grnlab.tasks._slots import check_slots
 
 _TOKENS_PER_BATCH = 16_384
 
@@ -48,13 +49,13 @@ def enhance_depth(
     layer
         Layer that holds the counts; ``X`` by default.
     key_added
-        Layer to write; must not exist.
+        Layer to write; it must be free, or written by this verb.
 
     Raises
     ------
     ValueError
         When `adata` holds no counts, its genes are unknown, a cell has no counts, the target is below the total of a
-        cell, 0 or no number, the layer exists, or the model knows no depth.
+        cell, 0 or no number, the layer is taken, or the model knows no depth.
 
     Examples
     --------
@@ -69,9 +70,7 @@ def enhance_depth(
     True
     """
     _check_model(model)
-    if key_added in adata.layers:
-        msg = f"adata.layers has {key_added!r} already; choose another key_added, or delete it."
-        raise ValueError(msg)
+    check_slots(adata, key_added, task="enhance_depth", layers=[key_added], counts=layer, argument="key_added")
     cells = open_cells(adata, model, layer=layer)
     targets = _targets(target_total, cells, adata)
     folds = (targets / cells.totals).astype(np.float32)
@@ -114,7 +113,7 @@ def embed_at_depth(
     layer
         Layer that holds the counts; ``X`` by default.
     key_added
-        Slot to write.
+        Slot to write; it must be free, or written by this verb.
 
     Raises
     ------
@@ -135,6 +134,7 @@ def embed_at_depth(
     if pooling not in POOLINGS:
         msg = f"pooling={pooling!r} is unknown; choose one of {POOLINGS}."
         raise ValueError(msg)
+    check_slots(adata, key_added, task="embed_at_depth", obsm=[key_added], argument="key_added")
     cells = open_cells(adata, model, layer=layer)
     targets = cells.totals if target_total is None else _targets(target_total, cells, adata)
     width = model.config.d_model * (4 if pooling == "all" else 1)

@@ -24,7 +24,7 @@ def differential(
 ) -> pd.DataFrame:
     """Compare a group of cells, a rare one above all, with others: in the counts and in the denoised layer.
 
-    Both are scaled to 10,000 per cell and logged. Only the counts give p-values (rank sum test, Benjamini-Hochberg):
+    Both are scaled to 10,000 per cell. Only the counts give p-values (rank sum test, Benjamini-Hochberg):
     denoising lends cells what it knows of each other and of other data, so a test on denoised values would call nearly
     everything significant. Compare the ranks; a gene that rises by denoising is a candidate, not a finding.
 
@@ -45,9 +45,10 @@ def differential(
 
     Returns
     -------
-    One row per gene, the best after denoising first: ``auroc_before, log2fc_before, p_before, padj_before,
-    rank_before, auroc_after, log2fc_after, rank_after, denoised`` (False: the model does not know the gene). Also
-    kept in ``adata.uns["differential"][<group>]``.
+    One row per gene, the best after denoising first: ``auroc_before``, ``log2fc_before``, ``p_before``,
+    ``padj_before``, ``rank_before``, ``auroc_after``, ``log2fc_after`` (of means), ``rank_after``, ``denoised`` (False:
+    the model does not know the gene). Also kept in ``adata.uns["differential"][<group>]``, a ``/`` in the name of the
+    group being a ``|`` there.
 
     Raises
     ------

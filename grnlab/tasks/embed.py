@@ -16,6 +16,7 @@ from torch import Tensor
 
 from grnlab.backbones.base import Backbone, Encoded
 from grnlab.tasks._cells import open_cells
+from grnlab.tasks._slots import check_slots
 from grnlab.tasks._stream import batches, run_cells
 
 
@@ -50,7 +51,7 @@ def embed(
         Also write the embedding of each class of the model, ``<key>_<class>``, and its logits,
         ``<key>_<class>_logits``, where it has such.
     key
-        Slot of the embedding of the cell.
+        Slot of the embedding of the cell; it must be free, or written by this verb.
     out
         Folder for finished blocks: the same call goes on where a killed one stopped, and the slots are then maps of
         files there.
@@ -58,7 +59,7 @@ def embed(
     Raises
     ------
     ValueError
-        When `adata` holds no counts, its genes are unknown, or a cell has no counts of known genes.
+        When `adata` holds no counts, its genes are unknown, a cell has no counts of known genes, or a slot is taken.
     FileExistsError
         When `out` holds something else.
 
@@ -70,6 +71,7 @@ def embed(
     >>> adata.obsm["X_grnlab"].shape, adata.obsm["X_grnlab_cell_type_logits"].shape
     ((20, 128), (20, 18))
     """
+    check_slots(adata, key, task="embed", obsm=_slots(model, key=key, classes=classes))
     cells = open_cells(adata, model, layer=layer, genes=genes)
 
     def of_block(counts: sp.csr_matrix, rows: slice) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
@@ -116,6 +118,11 @@ def cell_embeddings(
                 embeddings = np.empty((counts.shape[0], cell_BM.shape[1]), dtype=np.float32)
             embeddings[rows] = cell_BM
     return embeddings
+
+
+def _slots(model: Any, *, key: str, classes: bool) -> list[str]:
+    names = list(getattr(getattr(model, "config", None), "classes", ())) if classes else []
+    return [key, *(f"{key}_{name}{end}" for name in names for end in ("", "_logits"))]
 
 
 def _embeddings(model: Any, encoded: Encoded, *, key: str, classes: bool) -> dict[str, Tensor]:

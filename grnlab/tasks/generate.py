@@ -16,6 +16,7 @@ import torch
 from grnlab.backbones.base import Backbone
 from grnlab.tasks._cells import CellSource
 from grnlab.tasks._decode import Embeddings, ProfileDecoder, chunks, embed_to_decode, rows_of
+from grnlab.tasks._slots import check_slots
 from grnlab.tasks._stream import run_cells
 
 _SURE = 0.5
@@ -60,15 +61,15 @@ def generate(
     layer
         Layer that holds the counts, of the donors too; ``X`` by default.
     key
-        First part of the names of the slots.
+        First part of the names of the slots; they must be free, or written by this verb.
     out
         Folder for finished blocks, see :func:`embed`.
 
     Raises
     ------
     ValueError
-        When a class or label is not the model's, no cell is a donor, `share` or `target_depth` is out of range, or as
-        :func:`denoise`.
+        When a class or label is not the model's, no cell is a donor, `share` or `target_depth` is out of range, a slot
+        is taken, or as :func:`denoise`.
 
     Examples
     --------
@@ -85,6 +86,7 @@ def generate(
     if target_depth is not None and not (np.isfinite(target_depth) and target_depth > 0):
         msg = f"target_depth={target_depth} must be finite and above 0."
         raise ValueError(msg)
+    check_slots(adata, key, task="generate", layers=[key, f"{key}_reference"], counts=layer)
     folder = None if out is None else Path(out)
     cells, embeddings = embed_to_decode(adata, model, layer=layer, out=folder and folder / "embed")
     givers, given = cells, embeddings
@@ -110,7 +112,8 @@ def generate(
     settings: dict[str, Any] = {"swap": dict(swap), "share": share, "depth": depth, "key": key}
     settings["donors"] = {name: n_donors for name, (_, n_donors) in means.items()}
     settings["donors_sha256"] = givers.identity
-    dense = run_cells(cells, of_block, desc="generate", settings=settings, out=folder and folder / "generate")
+    run = settings | {"layout": cells.layout}
+    dense = run_cells(cells, of_block, desc="generate", settings=run, out=folder and folder / "generate")
     adata.layers.update(dense)
     adata.var[key] = np.isin(np.arange(adata.n_vars), cells.columns)
     adata.uns[key] = {"provenance": json.dumps(cells.provenance | {"task": "generate"} | settings)}

@@ -116,8 +116,10 @@ def test_wrong_use_is_told(model, human_model, cells):
     with pytest.raises(ValueError, match="pooling='sum' is unknown"):
         embed_at_depth(cells, model, pooling="sum")
     enhance_depth(cells, model, target_total=1e5)
-    with pytest.raises(ValueError, match="has 'enhanced' already; choose another key_added"):
-        enhance_depth(cells, model, target_total=1e5)
+    enhance_depth(cells, model, target_total=2e5)  # its own layer is made anew
+    cells.layers["else"] = cells.X.copy()
+    with pytest.raises(ValueError, match=r"layers\[.else.\]; choose another key_added"):
+        enhance_depth(cells, model, target_total=1e5, key_added="else")
     with pytest.raises(ValueError, match=r"layers\[.enhanced.\]"):
         enhance_depth(cells, model, target_total=1e5, layer="enhanced", key_added="twice")
     empty = cells.copy()

@@ -1,0 +1,63 @@
+"""Where a task may write: a slot that something else filled is not overwritten."""
+
+import json
+from collections.abc import Sequence
+
+import anndata as ad
+
+
+def check_slots(
+    adata: ad.AnnData,
+    key: str,
+    *,
+    task: str,
+    layers: Sequence[str] = (),
+    obsm: Sequence[str] = (),
+    counts: str | None = None,
+    argument: str = "key",
+) -> None:
+    """Refuse to write where something else stands; what the same task wrote under the same key is made anew.
+
+    Parameters
+    ----------
+    adata
+        Where the results go.
+    key
+        Name of what says where the results came from, in ``uns``, and of the column of ``var``.
+    task
+        Which ``uns[key]`` then names.
+    layers, obsm
+        Slots to write.
+    counts
+        Layer the counts are read from.
+    argument
+        What the caller calls `key`.
+
+    Raises
+    ------
+    ValueError
+        When `key` is no name, or a slot is taken, or holds the counts themselves.
+    """
+    if not isinstance(key, str) or not key or "/" in key:
+        msg = f"{argument}={key!r} must be a name without '/'."
+        raise ValueError(msg)
+    if counts in layers:
+        msg = f"{argument}={key!r} would overwrite the counts, which are read from layer={counts!r}; choose another."
+        raise ValueError(msg)
+    if _task_of(adata, key) == task:
+        return
+    taken = [f"adata.layers[{name!r}]" for name in layers if name in adata.layers]
+    taken += [f"adata.obsm[{name!r}]" for name in obsm if name in adata.obsm]
+    taken += [f"adata.var[{key!r}]"] if layers and key in adata.var else []
+    taken += [f"adata.uns[{key!r}]"] if key in adata.uns else []
+    if taken:
+        msg = f"{argument}={key!r} would overwrite {', '.join(taken)}; choose another {argument}, or delete it first."
+        raise ValueError(msg)
+
+
+def _task_of(adata: ad.AnnData, key: str) -> str:
+    """The task that wrote a key; nothing where it was no task."""
+    try:
+        return str(json.loads(adata.uns[key]["provenance"])["task"])
+    except (KeyError, TypeError, ValueError, IndexError):
+        return ""
