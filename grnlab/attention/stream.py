@@ -222,7 +222,7 @@ def _identity(
             "content": plan.source.identity(),
             "layer": plan.source.layer or "X",
             "n_cells": plan.source.n_cells,
-            "genes": _hash(plan.found.columns),
+            "genes": _hash(np.concatenate([plan.found.columns, plan.found.tokens])),
         },
         "model": {
             "name": model.name,

@@ -174,7 +174,7 @@ def few_shot(labels: np.ndarray, share: float, *, seed: int = 0) -> np.ndarray:
     Raises
     ------
     ValueError
-        When `share` is not in (0, 1].
+        When `share` is not in (0, 1], or labels are missing.
 
     Examples
     --------
@@ -186,6 +186,9 @@ def few_shot(labels: np.ndarray, share: float, *, seed: int = 0) -> np.ndarray:
         raise ValueError(msg)
     rng = np.random.default_rng(seed)
     labels = np.asarray(labels)
+    if len(labels) == 0 or pd.isna(labels).any():
+        msg = f"{int(pd.isna(labels).sum())} of {len(labels)} labels are missing; leave these cells out."
+        raise ValueError(msg)
     drawn = []
     for label in np.unique(labels):
         members = rng.permutation(np.flatnonzero(labels == label))

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from grnlab.tasks._tables import check_features, check_responses
+
 HEADS = ("ridge", "per_drug", "mlp")
 _ALPHAS = (1.0, 10.0, 100.0, 1_000.0, 10_000.0)
 _OF_MEANS = np.logspace(-3, 3, 13)  # penalties of what predicts means
@@ -119,7 +121,7 @@ class DrugResponse:
         ValueError
             When features are missing, or the head knows only the drugs it was trained on.
         """
-        _check_features(cell_features, "cell_features", columns=self._lines.columns)
+        check_features(cell_features, "cell_features", columns=self._lines.columns)
         lines = self._lines(cell_features)
         leads = pd.Series(self._of_lead.predict(self._lines.all(cell_features)), index=cell_features.index)
         leads.update(self.line_leads)
@@ -133,7 +135,7 @@ class DrugResponse:
         else:
             assert self._drugs is not None
             drug_features = self._features_of_drugs if drug_features is None else drug_features
-            _check_features(drug_features, "drug_features", columns=self._drugs.columns)
+            check_features(drug_features, "drug_features", columns=self._drugs.columns)
             drugs, names = self._drugs(drug_features), drug_features.index
             means = pd.Series(self._of_mean.predict(self._drugs.all(drug_features)), index=names)
             means.update(self.drug_means)
@@ -242,7 +244,8 @@ def fit_drug_response(
     Raises
     ------
     ValueError
-        When nothing was measured, a line or drug has no features, or features hold NaN.
+        When nothing was measured, responses are infinite, no numbers or named twice, a line or drug has no features, or
+        features hold NaN.
 
     Examples
     --------
@@ -256,37 +259,17 @@ def fit_drug_response(
     True
     """
     config = config or DrugResponseConfig()
-    responses = responses.dropna(axis=0, how="all").dropna(axis=1, how="all")
+    responses = check_responses(responses).dropna(axis=0, how="all").dropna(axis=1, how="all")
     if responses.empty:
         msg = "responses holds no value to train on."
         raise ValueError(msg)
     if drug_features is None and config.head != "per_drug":
         msg = f"head={config.head!r} needs drug_features, one row per drug (see drug_fingerprints); or head='per_drug'."
         raise ValueError(msg)
-    _check_features(cell_features, "cell_features", rows=responses.index)
+    check_features(cell_features, "cell_features", rows=responses.index)
     if config.head != "per_drug" and drug_features is not None:
-        _check_features(drug_features, "drug_features", rows=responses.columns)
+        check_features(drug_features, "drug_features", rows=responses.columns)
         drug_features = drug_features.loc[responses.columns]
     fitted = DrugResponse(config)
     fitted._fit(responses, cell_features.loc[responses.index], drug_features)
     return fitted
-
-
-def _check_features(
-    features: pd.DataFrame, name: str, *, rows: pd.Index | None = None, columns: pd.Index | None = None
-) -> None:
-    if not isinstance(features, pd.DataFrame):
-        msg = f"{name} must be a data frame with one row each; got {type(features).__name__}."
-        raise ValueError(msg)
-    if features.index.has_duplicates:
-        msg = f"{name} has the rows {list(features.index[features.index.duplicated()][:5])} more than once."
-        raise ValueError(msg)
-    if rows is not None and len(lacking := rows.difference(features.index)):
-        msg = f"{name} lacks {len(lacking)} of {len(rows)} rows: {list(lacking[:5])}. Add them, or leave them out."
-        raise ValueError(msg)
-    if columns is not None and len(lacking := columns.difference(features.columns)):
-        msg = f"{name} lacks {len(lacking)} of the {len(columns)} columns of training: {list(lacking[:5])}."
-        raise ValueError(msg)
-    if not np.isfinite(features.to_numpy(dtype=np.float64)).all():
-        msg = f"{name} holds NaN or infinite values; fill them in, or leave these rows out."
-        raise ValueError(msg)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from grnlab._files import atomic_file
 
@@ -124,7 +125,8 @@ def fit_known(
     Raises
     ------
     ValueError
-        When fewer than two labels have 20 cells, or the share does not lie between 0 and 1.
+        When fewer than two labels have 20 cells, the share does not lie between 0 and 1, embeddings are not finite, or
+        labels are missing or not one for each.
 
     Examples
     --------
@@ -137,7 +139,14 @@ def fit_known(
     if not 0 < false_alarms < 1:
         msg = f"false_alarms={false_alarms} must lie between 0 and 1."
         raise ValueError(msg)
-    labels, x_BM = np.asarray(labels, dtype=str), np.asarray(embeddings_BM, dtype=np.float64)
+    x_BM = np.asarray(embeddings_BM, dtype=np.float64)
+    if x_BM.ndim != 2 or len(labels) != len(x_BM) or pd.isna(np.asarray(labels)).any() or not np.isfinite(x_BM).all():
+        msg = (
+            f"embeddings_BM has shape {x_BM.shape}, labels {len(labels)} values; each cell needs a label and finite "
+            "values, so leave out those that lack them."
+        )
+        raise ValueError(msg)
+    labels = np.asarray(labels, dtype=str)
     names, counts = np.unique(labels, return_counts=True)
     names = names[counts >= 2 * _LEAST_CELLS]
     if len(names) < 2:

@@ -107,12 +107,15 @@ class PerturbationModel:
         ValueError
             When a gene has no embedding.
         """
+        if isinstance(perturbed, str):
+            msg = f"perturbed={perturbed!r} must be a list of names, as [{perturbed!r}]."
+            raise ValueError(msg)
         outputs = self._network.outputs.numpy()
         seen = perturbed_of(pd.Index(perturbed), self._nodes, outputs, self._adjacency)
         self._network.eval()
         with torch.no_grad():
             values = self._network(seen).numpy() * self._scale
-        return pd.DataFrame(values, index=list(perturbed), columns=self.genes)
+        return pd.DataFrame(values, index=list(perturbed), columns=self.genes.sort_values())[self.genes]
 
 
 def fit_perturbation(
@@ -157,6 +160,7 @@ def fit_perturbation(
     if len(effects) < 3:
         msg = f"effects has {len(effects)} perturbations; at least 3 are needed."
         raise ValueError(msg)
+    genes, effects = effects.columns, effects.sort_index(axis=1)  # their order decides the draws of dropout
     nodes, x_NM = _nodes(effects, gene_embeddings)
     values = effects.to_numpy(dtype=np.float64)
     scale = float(values.std()) or 1.0
@@ -184,7 +188,7 @@ def fit_perturbation(
         )
         data = [(seen.take(rows), y_PG[torch.from_numpy(rows)]) for rows in (train, val)]
         history = _train(network, data, config)
-    fitted = PerturbationModel(network, nodes, effects.columns, adjacency=adjacency, scale=scale)
+    fitted = PerturbationModel(network, nodes, genes, adjacency=adjacency, scale=scale)
     fitted.history = pd.DataFrame(history)
     return fitted
 

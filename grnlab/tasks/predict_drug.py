@@ -9,6 +9,7 @@ from typing import Any
 import anndata as ad
 import numpy as np
 import pandas as pd
+import scipy.sparse as sp
 import torch
 
 from grnlab.backbones.drugbert import DrugBert
@@ -105,9 +106,16 @@ def draw_responses(
     Raises
     ------
     ValueError
-        When drugs have no features, genes are not measured, `n_draws` is more than the known drugs, or `spread` is
-        below 0.
+        When drugs have no name or features, `predicted` names one twice, genes are not measured, `n_draws` is more than
+        the known drugs, or `spread` is below 0.
     """
+    for name, data in (("predicted", predicted), ("measured", measured)):
+        if "drug" not in data.obs:
+            msg = f"{name}.obs has no column 'drug'; there are {list(map(str, data.obs.columns))}."
+            raise ValueError(msg)
+    if len(repeated := predicted.obs["drug"][predicted.obs["drug"].duplicated()]):
+        msg = f"predicted names drugs more than once, as {repeated.iloc[0]!r}; draw for one cell and dose at a time."
+        raise ValueError(msg)
     if missing := [gene for gene in predicted.var_names if gene not in measured.var_names]:
         msg = f"measured lacks {len(missing)} genes of predicted: {missing[:5]}; predict fewer (genes=...)."
         raise ValueError(msg)
@@ -115,11 +123,11 @@ def draw_responses(
         msg = f"n_draws={n_draws} must be from 1 to the {measured.n_obs} signatures, spread={spread} 0 or above."
         raise ValueError(msg)
     near = nearest_drugs(features, predicted.obs["drug"], measured.obs["drug"], k=n_draws)
-    known = np.asarray(measured[:, predicted.var_names].X)
+    known, means = (_dense(data[:, predicted.var_names].X) for data in (measured, predicted))
     draws = {}
     for row, drug in enumerate(predicted.obs["drug"]):
         neighbours = known[near[row]]
-        draws[str(drug)] = np.asarray(predicted.X[row] + spread * (neighbours - neighbours.mean(axis=0)))
+        draws[str(drug)] = means[row] + spread * (neighbours - neighbours.mean(axis=0))
     return draws
 
 
@@ -197,6 +205,10 @@ def signatures_from(
             made.append(model.decode_values(model.encode(tokens), tokens).cpu().numpy())
     model.train(was_training)
     return np.concatenate(made)
+
+
+def _dense(matrix: Any) -> np.ndarray:
+    return matrix.toarray() if sp.issparse(matrix) else np.asarray(matrix)
 
 
 def _tokens(model: DrugBert, genes: Sequence[str] | None) -> np.ndarray:

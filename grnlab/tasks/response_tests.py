@@ -29,7 +29,7 @@ def split_responses(
     Raises
     ------
     ValueError
-        When `hold_out` is unknown or nothing would be left on one side.
+        When `hold_out` is unknown, `fraction` does not lie between 0 and 1, or nothing would be left on one side.
 
     Examples
     --------
@@ -38,6 +38,9 @@ def split_responses(
     """
     if hold_out not in HOLD_OUT:
         msg = f"hold_out={hold_out!r} is unknown; choose one of {HOLD_OUT}."
+        raise ValueError(msg)
+    if not 0 < fraction < 1:
+        msg = f"fraction={fraction} must lie between 0 and 1."
         raise ValueError(msg)
     rng = np.random.default_rng(seed)
     n_lines, n_drugs = responses.shape

@@ -40,7 +40,7 @@ def label_sensitivity(
     Raises
     ------
     ValueError
-        When the drug, the column or all lines are unknown.
+        When the drug, the column or all lines are unknown, `responses` names a line twice, or `key` is `line`.
 
     Examples
     --------
@@ -55,7 +55,13 @@ def label_sensitivity(
     if line not in adata.obs:
         msg = f"line={line!r} is not a column of adata.obs; there are {list(map(str, adata.obs.columns))}."
         raise ValueError(msg)
+    if key == line:
+        msg = f"key={key!r} would overwrite the names of the lines; choose another."
+        raise ValueError(msg)
     known = responses[drug].dropna()
+    if known.index.has_duplicates:
+        msg = f"responses names lines more than once: {list(known.index[known.index.duplicated()][:5])}; average them."
+        raise ValueError(msg)
     names = adata.obs[line].astype(str)
     if not names.isin(known.index).any():
         msg = f"responses to {drug!r} has none of the lines {sorted(set(names))[:5]} of adata.obs[{line!r}]."
@@ -81,7 +87,7 @@ def sensitivity_scores(
     features
         Of each cell: an embedding, components of the expression; shape (n_cells, n_features).
     sensitive
-        Whether the line of each cell is sensitive.
+        Whether the line of each cell is sensitive, bool.
     lines
         Line of each cell.
     hold_out
@@ -99,12 +105,24 @@ def sensitivity_scores(
     Raises
     ------
     ValueError
-        When `hold_out` is unknown, or too few lines are sensitive or resistant: one of each, and to hold out lines two.
+        When `hold_out` is unknown, or too few lines are sensitive or resistant: one of each, and to hold out lines two;
+        when `sensitive` is no bool for each cell, or a line has cells of both kinds.
     """
     if hold_out not in ("cells", "cell_lines"):
         msg = f"hold_out={hold_out!r} is unknown; choose 'cells' or 'cell_lines'."
         raise ValueError(msg)
-    of_line = pd.Series(sensitive).groupby(np.asarray(lines)).first()
+    features, sensitive, lines = np.asarray(features), np.asarray(sensitive), np.asarray(lines)
+    if sensitive.dtype != bool or not len(features) == len(sensitive) == len(lines):
+        msg = (
+            f"sensitive has dtype {sensitive.dtype}, and there are {len(features)}, {len(sensitive)} and {len(lines)} "
+            "rows of features, labels and lines; give True or False and a line for each cell."
+        )
+        raise ValueError(msg)
+    by_line = pd.Series(sensitive).groupby(lines)
+    of_line = by_line.first()
+    if len(mixed := of_line.index[by_line.min() != by_line.max()]):
+        msg = f"sensitive differs among the cells of the lines {list(mixed[:5])}; the cells of a line share one label."
+        raise ValueError(msg)
     groups = {label: list(of_line.index[of_line == (label == LABELS[1])]) for label in LABELS}
     needed = 1 if hold_out == "cells" else 2
     if short := {label: names for label, names in groups.items() if len(names) < needed}:
@@ -112,15 +130,15 @@ def sensitivity_scores(
         raise ValueError(msg)
     rng = np.random.default_rng(seed)
     if hold_out == "cells":
-        tests = [np.isin(np.arange(len(lines)), few_shot(np.asarray(lines), 0.2, seed=seed))]
+        tests = [np.isin(np.arange(len(lines)), few_shot(lines, 0.2, seed=seed))]
     else:
         tests = [np.isin(lines, pair) for pair in product(*groups.values())]
     found = []
     for test in tests:
         train = np.flatnonzero(~test)
-        train = train[few_shot(np.asarray(lines)[train], share, seed=int(rng.integers(1 << 31)))]
+        train = train[few_shot(lines[train], share, seed=int(rng.integers(1 << 31)))]
         probability = _logistic(features[train], sensitive[train]).predict_proba(features[test])
-        found.append(classification_scores(np.asarray(sensitive)[test].astype(int), probability, LABELS))
+        found.append(classification_scores(sensitive[test].astype(int), probability, LABELS))
     table = pd.DataFrame(found)
     means: dict[str, Any] = table[["auroc", "f1", "accuracy", "macro_f1"]].mean().to_dict()
     return means | {"n_tests": float(len(tests))}

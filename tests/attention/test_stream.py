@@ -169,6 +169,17 @@ def test_a_state_of_another_file_or_model_is_refused(cells, human_model, tmp_pat
         weight.data = kept
 
 
+def test_a_state_of_genes_with_other_names_is_refused(cells, human_model, tmp_path, monkeypatch):
+    options = {"genes": 12, "state": tmp_path / "state"}
+    run_until(2, monkeypatch, cells, human_model, **options)
+    renamed, symbols = cells.copy(), list(human_model.vocab.symbols)
+    absent = next(n for n in range(1, len(symbols)) if symbols[n] not in cells.var_names)
+    old = max(set(symbols[:absent]) & set(cells.var_names), key=symbols.index)  # the order of the columns stays
+    renamed.var_names = [symbols[absent] if name == old else name for name in cells.var_names]
+    with pytest.raises(ValueError, match=r"is of another run: data\.genes"):
+        gl.tl.attention(renamed, human_model, **options)
+
+
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])
 def test_a_damaged_state_is_named(cells, human_model, tmp_path, monkeypatch, share):
     path, options = on_disk(cells, tmp_path, "h5ad"), {"genes": 12, "state": tmp_path / "state"}
@@ -208,8 +219,6 @@ def test_what_a_run_needs_where_most_cells_are_of_no_group(cells, human_model, t
 _RUN = """
 import sys, time, torch
 from grnlab.attention import stream, sums
-
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:anndata", "ignore::scipy.sparse.SparseEfficiencyWarning")
 import grnlab as gl
 stream.CHUNK_CELLS, sums._LEAST_SECONDS, sums._SHARE = 7, 0.0, 0.0
 torch.set_num_threads(1)

@@ -115,6 +115,12 @@ def test_bad_input_is_told(table):
         ((responses, lines.mask(lines > 2), drugs), "NaN or infinite"),
         ((responses, pd.concat([lines, lines]), drugs), "more than once"),
         ((responses, lines.to_numpy(), drugs), "must be a data frame"),
+        ((responses.replace(responses.iloc[0, 1], np.inf), lines, drugs), "responses holds infinite values"),
+        ((responses.astype(str).replace("nan", "<1"), lines, drugs), "responses must hold numbers"),
+        ((pd.concat([responses, responses]), lines, drugs), r"responses names lines more than once: \['line0'"),
+        ((pd.concat([responses] * 2, axis=1), lines, drugs), r"responses names drugs more than once: \['drug0'"),
+        ((responses, lines.set_axis([0, 1, 2, 2, 3], axis=1), drugs), r"cell_features has the columns \[2\] more"),
+        ((responses, lines.assign(tissue="blood"), drugs), r"columns without numbers, \['tissue'\]"),
     ):
         with pytest.raises(ValueError, match=message):
             fit_drug_response(*arguments)
@@ -129,7 +135,23 @@ def test_bad_input_is_told(table):
     with pytest.raises(ValueError, match="hold_out='lines'"):
         split_responses(responses, hold_out="lines")
     with pytest.raises(ValueError, match="leaves nothing"):
-        split_responses(responses, fraction=0.0)
+        split_responses(responses, fraction=1e-6)
+    for fraction in (0.0, -0.2, 1.0, np.nan):
+        with pytest.raises(ValueError, match="must lie between 0 and 1"):
+            split_responses(responses, fraction=fraction)
+
+
+@pytest.mark.parametrize("head", ["ridge", "mlp"])
+def test_features_of_what_is_held_out_do_not_reach_the_fit(table, head):
+    responses, lines, drugs = table
+    known, config = responses.iloc[:50, :15].reindex_like(responses), DrugResponseConfig(head=head)
+    moved_lines, moved_drugs = lines.copy(), drugs.copy()
+    moved_lines.iloc[50:], moved_drugs.iloc[15:] = 99.0, -99.0
+    one, other = (
+        fit_drug_response(known, *features, config=config).predict(lines, drugs)
+        for features in ((lines, drugs), (moved_lines, moved_drugs))
+    )
+    pd.testing.assert_frame_equal(one, other)
 
 
 @given(st.integers(3, 12), st.integers(3, 12), st.sampled_from(["pairs", "drugs", "cell_lines"]), st.integers(0, 50))

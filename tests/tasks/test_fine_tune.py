@@ -236,6 +236,12 @@ def test_settings_out_of_range_are_told(options):
         FineTuneConfig(**options)
 
 
+@pytest.mark.parametrize("labels", [[], ["a", None, "a"], [1.0, np.nan, np.nan]])
+def test_missing_labels_are_not_dropped_from_a_draw(labels):
+    with pytest.raises(ValueError, match=r"\d of \d labels are missing"):
+        few_shot(np.array(labels, dtype=object if None in labels else None), 0.5)
+
+
 @given(
     st.lists(st.integers(2, 40), min_size=1, max_size=5),
     st.floats(0, 0.9),

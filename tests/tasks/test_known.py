@@ -55,6 +55,10 @@ def test_bad_settings(clusters):
         fit_known(x, labels, class_name="cell_type", false_alarms=2)
     with pytest.raises(ValueError, match="two are needed"):
         fit_known(x[:120], labels[:120], class_name="cell_type")
+    missing = np.where(labels == "a", None, labels.astype(object))
+    for bad in ((np.where(x > 5, np.nan, x), labels), (x, labels[1:]), (x, missing)):
+        with pytest.raises(ValueError, match="each cell needs a label and finite values"):
+            fit_known(*bad, class_name="cell_type")
 
 
 def test_the_built_in_model_has_a_calibration():

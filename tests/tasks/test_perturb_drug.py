@@ -2,6 +2,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse as sp
 import torch
 
 from grnlab.backbones import DrugBert, DrugBertConfig, ScPrint, load_model
@@ -133,6 +134,16 @@ def test_draws_scatter_as_neighbours_do_around_the_prediction(fitted, parts):
         draw_responses(predicted, one, features, spread=-1)
     with pytest.raises(ValueError, match="measured lacks 25 genes"):
         draw_responses(predicted, one[:, :5], features)
+    sparse = one.copy()
+    sparse.X = sp.csr_matrix(sparse.X)
+    for drug, values in draw_responses(predicted, sparse, features, n_draws=4, spread=0.5).items():
+        np.testing.assert_array_equal(values, draws[drug])
+    twice = predict_responses(fitted, features.iloc[[32, 32]], cell="A375", dose=[1.0, 10.0])
+    with pytest.raises(ValueError, match="predicted names drugs more than once, as 'drug32'"):
+        draw_responses(twice, one, features)
+    one.obs = one.obs.rename(columns={"drug": "compound"})
+    with pytest.raises(ValueError, match=r"measured\.obs has no column 'drug'"):
+        draw_responses(predicted, one, features)
 
 
 def test_pretraining_comes_first_and_carries_over(make, parts, tmp_path, tiny_vocab):

@@ -66,6 +66,17 @@ def test_seeds_repeat_and_rows_edges_and_columns_may_come_in_any_order(world):
     assert not np.allclose(other.predict(["G3", "G5"]), one)
 
 
+def test_dropout_does_not_ask_for_the_order_of_the_columns(world):
+    effects, embeddings, _ = world
+    config = PerturbationConfig(max_epochs=3, dropout=0.5)
+    mixed = effects.sample(frac=1, axis=1, random_state=0)
+    one, other = (fit_perturbation(table, embeddings, config=config).predict(["G3"]) for table in (effects, mixed))
+    assert list(other.columns) == list(mixed.columns)
+    pd.testing.assert_frame_equal(other[one.columns], one, atol=1e-6)
+    with pytest.raises(ValueError, match=r"perturbed='G3' must be a list of names, as \['G3'\]"):
+        fit_perturbation(effects, embeddings, config=config).predict("G3")
+
+
 def test_two_genes_at_once_and_the_history(world):
     effects, embeddings, _ = world
     fitted = fit_perturbation(effects, embeddings, config=PerturbationConfig(max_epochs=3))

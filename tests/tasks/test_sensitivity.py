@@ -61,3 +61,20 @@ def test_bad_input_is_told():
         sensitivity_scores(values, SENSITIVE, LINES, hold_out="drugs")
     with pytest.raises(ValueError, match="needs 2 lines"):
         sensitivity_scores(values, LINES == "A", LINES)
+    with pytest.raises(ValueError, match="sensitive has dtype <U9"):
+        sensitivity_scores(values, np.where(SENSITIVE, "sensitive", "resistant"), LINES)
+    with pytest.raises(ValueError, match=r"differs among the cells of the lines \['A'"):
+        sensitivity_scores(values, np.arange(len(LINES)) % 2 == 0, LINES)
+    adata = ad.AnnData(np.ones((1, 1)), obs=pd.DataFrame({"line": ["A"]}, index=["x"]))
+    with pytest.raises(ValueError, match="key='line' would overwrite the names of the lines"):
+        label_sensitivity(adata, responses, drug="drug", line="line", key="line")
+    with pytest.raises(ValueError, match=r"names lines more than once: \['A'\]"):
+        label_sensitivity(adata, pd.concat([responses] * 2), drug="drug", line="line")
+    assert adata.obs["line"].tolist() == ["A"]
+
+
+def test_tables_and_series_are_taken_as_arrays_are():
+    values = features(of_line=0, of_label=1)
+    names = [f"cell{number}" for number in range(len(LINES))]
+    series = pd.DataFrame(values, index=names), pd.Series(SENSITIVE, index=names), pd.Series(LINES, index=names)
+    assert sensitivity_scores(*series) == sensitivity_scores(values, SENSITIVE, LINES)
