@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from grnlab.objectives.base import Objective, count_loss, masked_mean
+from grnlab.objectives.base import Objective, count_loss, hide, masked_mean
 from grnlab.objectives.bottleneck import Bottleneck
 from grnlab.objectives.classify import Classify
 from grnlab.objectives.contrast import Contrast
@@ -54,13 +54,42 @@ __all__ = [
     "Respond",
     "TellConditions",
     "build_objectives",
+    "check_objectives",
     "count_loss",
     "encode_in_parts",
+    "hide",
     "info_nce",
     "masked_mean",
     "objective_name",
     "read_hierarchy",
 ]
+
+
+def check_objectives(objectives: Sequence[Objective], model: Any) -> None:
+    """Refuse tasks that a model cannot be trained on.
+
+    Parameters
+    ----------
+    objectives
+        Tasks.
+    model
+        A backbone.
+
+    Raises
+    ------
+    ValueError
+        When the model lacks a method that a task calls; the message names the tasks it has them for.
+    """
+    for objective in objectives:
+        if missing := [name for name in getattr(objective, "needs", ()) if not hasattr(model, name)]:
+            fit = [
+                name for name, kind in REGISTRY.items() if all(hasattr(model, x) for x in getattr(kind, "needs", ()))
+            ]
+            msg = (
+                f"{model.name!r} cannot be trained on {objective_name(objective)!r}: a {type(model).__name__} has no "
+                f"{' and no '.join(missing)}. It can be trained on {fit}."
+            )
+            raise ValueError(msg)
 
 
 def objective_name(objective: Objective) -> str:

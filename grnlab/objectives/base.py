@@ -3,6 +3,7 @@
 Shape suffixes: B cells of a batch, T gene tokens of a cell.
 """
 
+from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
@@ -20,7 +21,9 @@ class Objective(Protocol):
 
     The corruptions of all tasks are applied one after the other, the model runs once, and the losses are added.
     Objectives are frozen dataclasses without state; whatever a task must tell its own loss or the model travels in the
-    tokens, in a subclass of :class:`~grnlab.data.tokens.CellTokens` where the fields there do not suffice.
+    tokens, in a subclass of :class:`~grnlab.data.tokens.CellTokens` where the fields there do not suffice. The names of
+    the methods that its loss calls stand in the class attribute ``needs``, so that a model that lacks one is refused
+    before it trains.
     """
 
     weight: float
@@ -71,6 +74,26 @@ def masked_mean(values: Tensor, where: Tensor) -> Tensor:
     return total / torch.where(count > 0, count, 1.0)
 
 
+def hide(tokens: CellTokens, where_BT: Tensor) -> CellTokens:
+    """Tokens of which the model must not see some counts either; what another task has hidden stays hidden.
+
+    Parameters
+    ----------
+    tokens
+        A batch.
+    where_BT
+        True at the places to hide; padding is never hidden.
+
+    Examples
+    --------
+    >>> tokens = CellTokens(torch.tensor([[0, 1]]), torch.ones(1, 2), torch.ones(1))
+    >>> hide(hide(tokens, torch.tensor([[True, False]])), torch.tensor([[False, False]])).hidden_BT
+    tensor([[ True, False]])
+    """
+    hidden_BT = where_BT & tokens.real_BT
+    return replace(tokens, hidden_BT=hidden_BT if tokens.hidden_BT is None else hidden_BT | tokens.hidden_BT)
+
+
 def count_loss(distribution: CountDistribution, target: CellTokens, where_BT: Tensor) -> Tensor:
     """Mean loss of the counts at the chosen places: ZINB or NB likelihood in nats, or the error of log2(1 + count).
 
@@ -82,7 +105,19 @@ def count_loss(distribution: CountDistribution, target: CellTokens, where_BT: Te
         True counts.
     where_BT
         True at the places that count; no place gives the loss 0.
+
+    Raises
+    ------
+    ValueError
+        When the distribution is not one of the genes of `target`, or lacks its dispersion.
     """
+    if distribution.log_mean_BT.shape != target.values_BT.shape:
+        msg = (
+            f"the model predicts counts of shape {tuple(distribution.log_mean_BT.shape)}, the cells have "
+            f"{tuple(target.values_BT.shape)}: another task has only some genes asked for ('discrete_noise'); train "
+            "tasks on counts in a run of their own."
+        )
+        raise ValueError(msg)
     if distribution.kind == "mse":
         loss_BT = (distribution.log_mean_BT - torch.log2(1 + target.values_BT)) ** 2
     else:

@@ -1,6 +1,7 @@
 """Rebuild the counts of a cell from its embeddings by the same model (scPRINT, doi:10.1038/s41467-025-58699-1)."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -27,6 +28,8 @@ class Bottleneck:
     weight
         Factor of the loss.
     """
+
+    needs: ClassVar[tuple[str, ...]] = ("regenerate", "decode")
 
     weight: float = 1.0
 

@@ -4,6 +4,7 @@ Shape suffixes: B cells, K leaf labels of a class.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -29,6 +30,8 @@ class Classify:
     weight
         Factor of the loss.
     """
+
+    needs: ClassVar[tuple[str, ...]] = ("classify", "members")
 
     weight: float = 1.0
 

@@ -1,6 +1,7 @@
 """Recover the counts of a cell from a down-sampled copy (scPRINT, doi:10.1038/s41467-025-58699-1)."""
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -27,6 +28,8 @@ class Denoise:
     weight
         Factor of the loss.
     """
+
+    needs: ClassVar[tuple[str, ...]] = ("decode",)
 
     rate: float = 0.6
     factor: float = 0.55

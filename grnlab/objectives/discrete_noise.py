@@ -4,6 +4,7 @@ Shape suffixes: B cells, T gene tokens, Q genes asked for.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -33,6 +34,8 @@ class DiscreteNoise:
         Factor of the loss.
     """
 
+    needs: ClassVar[tuple[str, ...]] = ("predict", "scores")
+
     rate: float = 0.15
     median: int | None = None
     weight: float = 1.0
@@ -51,8 +54,13 @@ class DiscreteNoise:
         Raises
         ------
         ValueError
-            When no cell of the batch expresses twice as many genes as are hidden.
+            When no cell of the batch expresses twice as many genes as are hidden, or another task has hidden some.
         """
+        if tokens.hidden_BT is not None:
+            msg = (
+                "another task has hidden genes before 'discrete_noise', which hides equally many; give it its own run."
+            )
+            raise ValueError(msg)
         expressed_BT = (tokens.values_BT > 0) & tokens.real_BT
         n_B = expressed_BT.sum(1)
         n_hidden = max(1, round(self.rate * float(n_B.median() if self.median is None else self.median)))

@@ -1,6 +1,7 @@
 """Predict the counts of hidden genes from the other genes of the cell."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -8,7 +9,7 @@ from torch import Tensor
 from grnlab.backbones.base import Encoded
 from grnlab.backbones.scprint import ScPrint
 from grnlab.data.tokens import CellTokens
-from grnlab.objectives.base import count_loss, uniform
+from grnlab.objectives.base import count_loss, hide, uniform
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class Mask:
         Factor of the loss.
     """
 
+    needs: ClassVar[tuple[str, ...]] = ("decode",)
+
     rate: float = 0.3
     weight: float = 1.0
 
@@ -35,8 +38,7 @@ class Mask:
 
     def corrupt(self, tokens: CellTokens, *, generator: torch.Generator) -> CellTokens:
         """Mark the hidden genes; their counts are kept for the loss and never reach the model."""
-        hidden = (uniform(tokens.values_BT, generator=generator) < self.rate) & tokens.real_BT
-        return replace(tokens, hidden_BT=hidden)
+        return hide(tokens, uniform(tokens.values_BT, generator=generator) < self.rate)
 
     def loss(self, model: ScPrint, encoded: Encoded, *, seen: CellTokens, target: CellTokens) -> Tensor:
         """Likelihood of the true counts of the hidden genes."""

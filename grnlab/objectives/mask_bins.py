@@ -1,6 +1,7 @@
 """Predict the bin of the expression of hidden genes (CellLM, https://arxiv.org/abs/2306.04371)."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -9,7 +10,7 @@ from torch import Tensor
 from grnlab.backbones.base import Encoded
 from grnlab.backbones.celllm import CellLM
 from grnlab.data.tokens import CellTokens
-from grnlab.objectives.base import masked_mean, uniform
+from grnlab.objectives.base import hide, masked_mean, uniform
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,8 @@ class MaskBins:
         Factor of the loss.
     """
 
+    needs: ClassVar[tuple[str, ...]] = ("decode_bins", "bins")
+
     rate: float = 0.3
     weight: float = 1.0
 
@@ -35,7 +38,7 @@ class MaskBins:
     def corrupt(self, tokens: CellTokens, *, generator: torch.Generator) -> CellTokens:
         """Mark the hidden genes; their counts are kept for the loss and never reach the model."""
         chosen_BT = uniform(tokens.values_BT, generator=generator) < self.rate
-        return replace(tokens, hidden_BT=chosen_BT & tokens.real_BT & (tokens.values_BT > 0))
+        return hide(tokens, chosen_BT & (tokens.values_BT > 0))
 
     def loss(self, model: CellLM, encoded: Encoded, *, seen: CellTokens, target: CellTokens) -> Tensor:
         """Mean over the hidden genes of the batch, in nats."""

@@ -1,14 +1,14 @@
 """Predict hidden changes of a perturbation signature from the other genes (one-task pretraining, Tan et al. 2023)."""
 
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from grnlab.backbones.base import Encoded
 from grnlab.data.tokens import CellTokens
-from grnlab.objectives.base import masked_mean, uniform
+from grnlab.objectives.base import hide, masked_mean, uniform
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,8 @@ class MaskValues:
         Factor of the loss.
     """
 
+    needs: ClassVar[tuple[str, ...]] = ("decode_values",)
+
     rate: float = 0.15
     weight: float = 1.0
 
@@ -33,8 +35,7 @@ class MaskValues:
 
     def corrupt(self, tokens: CellTokens, *, generator: torch.Generator) -> CellTokens:
         """Mark the hidden genes; their values are kept for the loss and never reach the model."""
-        hidden = (uniform(tokens.values_BT, generator=generator) < self.rate) & tokens.real_BT
-        return replace(tokens, hidden_BT=hidden)
+        return hide(tokens, uniform(tokens.values_BT, generator=generator) < self.rate)
 
     def loss(self, model: Any, encoded: Encoded, *, seen: CellTokens, target: CellTokens) -> Tensor:
         """Mean squared error of the hidden values."""

@@ -1,6 +1,7 @@
 """Rebuild the counts of a cell from its embedding alone, so that the embedding holds the cell."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -20,6 +21,8 @@ class Mvc:
     weight
         Factor of the loss.
     """
+
+    needs: ClassVar[tuple[str, ...]] = ("decode_from_cell",)
 
     weight: float = 1.0
 

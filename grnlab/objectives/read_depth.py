@@ -1,7 +1,7 @@
 """Predict a cell at its own depth from a shallower copy (scFoundation, doi:10.1038/s41592-024-02305-7)."""
 
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -38,6 +38,8 @@ class ReadDepth:
     weight
         Factor of the loss.
     """
+
+    needs: ClassVar[tuple[str, ...]] = ("values",)
 
     rate: float = 0.3
     zero_rate: float = 0.03

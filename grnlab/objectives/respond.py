@@ -1,7 +1,7 @@
 """Predict a whole signature from drug, cell and dose: the second stage of Tan et al. 2023."""
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -23,6 +23,8 @@ class Respond:
     weight
         Factor of the loss.
     """
+
+    needs: ClassVar[tuple[str, ...]] = ("decode_values",)
 
     weight: float = 1.0
 

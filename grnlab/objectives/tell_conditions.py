@@ -1,7 +1,7 @@
 """Tell cell, drug and dose from a signature: with masked values, the four tasks of Tan et al. 2023."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +24,8 @@ class TellConditions:
     weight
         Factor of the loss.
     """
+
+    needs: ClassVar[tuple[str, ...]] = ("tell",)
 
     weight: float = 1.0
 

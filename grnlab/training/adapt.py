@@ -30,7 +30,7 @@ from grnlab.data.counts import counts_of
 from grnlab.data.names import align_genes
 from grnlab.data.select import select_genes
 from grnlab.genes import Alignment, GeneVocab
-from grnlab.objectives import build_objectives
+from grnlab.objectives import build_objectives, check_objectives
 from grnlab.training.config import PretrainConfig
 from grnlab.training.identity import run_identity
 from grnlab.training.interrupt import Interrupted
@@ -79,7 +79,7 @@ def adapt(
         Layer that holds the counts; ``X`` by default.
     objectives
         See :func:`grnlab.objectives.build_objectives`. By default ``model.objectives`` where it has such, else
-        ``("mask", "mvc")``; for a new model masking of half the genes alone, which on simulated networks makes its
+        ``("mask", "mvc")``, or for a new model masking of half the genes alone, which on simulated networks makes its
         attention and Jacobian find more edges than masking less or the cell embedding beside it.
     lr
         Learning rate after a short warm-up, from where it falls to zero: 3e-4 by default, 3e-3 for a new model.
@@ -131,12 +131,14 @@ def adapt(
     counts = counts_of(adata, layer=layer)
     totals = _totals(counts, adata)
     backbone, found, source = _start(model, adata, tfs=tfs, architecture=architecture, seed=seed)
+    if getattr(backbone, "reads", "counts") != "counts":
+        msg = f"{backbone.name!r} reads {backbone.reads}, not counts; train it with grnlab.tl.fit_responses."
+        raise ValueError(msg)
     cells, report = _cells(counts, totals, found, backbone.vocab, genes)
     if max_steps is None:
         max_steps = _UNTIL_THE_CLOCK if max_minutes is not None else 3_000 if model is None else 1_000
-    if objectives is None:
-        own = getattr(model, "objectives", ("mask", "mvc"))
-        objectives = ({"name": "mask", "rate": 0.5},) if model is None else own
+    usual = ({"name": "mask", "rate": 0.5},) if model is None else ("mask", "mvc")
+    tasks = getattr(backbone, "objectives", usual) if objectives is None else objectives
     if isinstance(batch_size, int) and batch_size > max(_LARGEST_BATCH, len(cells.totals)):
         msg = (
             f"batch_size={batch_size:,} is more than the {len(cells.totals):,} cells there are, and would take that "
@@ -144,7 +146,7 @@ def adapt(
         )
         raise ValueError(msg)
     config = PretrainConfig(
-        objectives=objectives,
+        objectives=tasks,
         n_tokens=min(n_tokens, len(cells.available[0])),
         batch_size=batch_size,
         lr=lr if lr is not None else (3e-3 if model is None else 3e-4),
@@ -159,9 +161,12 @@ def adapt(
     )
     losses = build_objectives(config.objectives)
     if not losses:
-        msg = f"objectives={objectives} leaves nothing to train on; name at least one of a weight above 0."
+        msg = f"objectives={tasks} leaves nothing to train on; name at least one of a weight above 0."
         raise ValueError(msg)
+    check_objectives(losses, backbone)
     split = cells.split(config.val_fraction, seed=seed)
+    if model is None and hasattr(backbone, "fit_statistics"):
+        backbone.fit_statistics(cells, split[0])
     described = {"architecture": architecture_of(backbone), **backbone.config.to_dict()}
     identity = run_identity(config, described, backbone.vocab, cells, split)
     with torch.random.fork_rng(devices=()):  # dropout seeds the global generator

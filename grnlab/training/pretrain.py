@@ -16,7 +16,7 @@ from grnlab.backbones.registry import architecture_of, build_model
 from grnlab.data import CellCollection
 from grnlab.evaluate import read_gold
 from grnlab.genes import GeneVocab
-from grnlab.objectives import build_objectives
+from grnlab.objectives import build_objectives, check_objectives
 from grnlab.training.config import PretrainConfig
 from grnlab.training.gene_vectors import coexpression_vectors
 from grnlab.training.graph_vectors import graph_vectors
@@ -105,6 +105,7 @@ def pretrain(
         raise ValueError(msg)
     torch.manual_seed(config.seed)
     backbone = build_model(vocab, model or ScPrintConfig(), name=name)
+    check_objectives(objectives, backbone)
     train_rows, val_rows = split or cells.split(config.val_fraction, seed=config.seed)
     described = {"architecture": architecture_of(backbone), **backbone.config.to_dict()}
     identity = run_identity(config, described, vocab, cells, (train_rows, val_rows))

@@ -15,9 +15,14 @@ from grnlab.objectives import (
     Classify,
     Contrast,
     Denoise,
+    DiscreteNoise,
     Mask,
+    MaskBins,
+    MaskValues,
     Mvc,
+    ReadDepth,
     build_objectives,
+    check_objectives,
     count_loss,
     masked_mean,
 )
@@ -210,3 +215,31 @@ def test_likelihood_at_the_ends_of_its_parameters(log_theta, log_mean, zero_logi
     if zero_logit is None or zero_logit < 50:  # 1 - expit(60) is 0 in float64 already
         expected = zinb_float64(counts, *(x.detach() for x in parameters if x is not None))
         assert loss.item() == pytest.approx(expected.mean(), rel=1e-5)
+
+
+@pytest.mark.parametrize("later", [Mask(rate=0.3), MaskBins(), MaskValues(rate=0.3), ReadDepth()])
+def test_what_one_task_has_hidden_no_other_shows(make_tokens, later):
+    """Or the model would be asked for a count that it sees."""
+    tokens = make_tokens((9, 4, 7), hidden=True)
+    seen = later.corrupt(tokens, generator=torch.Generator().manual_seed(0))
+    assert seen.hidden_BT[tokens.hidden_BT].all()
+    assert (seen.hidden_BT & ~tokens.hidden_BT).any()
+    assert not (seen.hidden_BT & tokens.pad_BT).any()
+
+
+def test_tasks_that_hide_equally_many_genes_come_alone(make_tokens):
+    tokens = make_tokens((9, 9, 9), hidden=True)
+    with pytest.raises(ValueError, match="give it its own run"):
+        DiscreteNoise().corrupt(tokens, generator=torch.Generator())
+
+
+def test_predictions_of_some_genes_only(target):
+    some = CountDistribution("mse", torch.zeros(len(target), 1))
+    with pytest.raises(ValueError, match="only some genes asked for"):
+        count_loss(some, target, target.real_BT)
+
+
+def test_tasks_a_model_lacks_the_methods_for(tiny_model):
+    check_objectives(build_objectives(["denoise", "mask", "bottleneck", "mvc", "classify", "contrast"]), tiny_model)
+    with pytest.raises(ValueError, match=r"'tiny' cannot be trained on 'mask_bins': a ScPrint has no decode_bins and"):
+        check_objectives([MaskBins()], tiny_model)

@@ -9,7 +9,14 @@ import torch
 pytest.importorskip("lightning")
 
 from grnlab import tl
-from grnlab.backbones import ScPrintConfig, load_model
+from grnlab.backbones import (
+    CellLMConfig,
+    DrugBertConfig,
+    ExceiverConfig,
+    ScPrintConfig,
+    XTrimoGeneConfig,
+    load_model,
+)
 from grnlab.datasets import planted
 from grnlab.training.adapt import adapt, small_architecture, vocab_of
 
@@ -170,3 +177,27 @@ def test_a_vocabulary_needs_unique_names():
     twice.var.index = ["A", "A"]
     with pytest.raises(ValueError, match="more than once"):
         vocab_of(twice)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "task"),
+    [
+        (CellLMConfig(n_layers=1, d_model=8, n_heads=2), "mask_bins"),
+        (ExceiverConfig(n_latents=3, n_layers=1, d_model=8, n_heads=2), "discrete_noise"),
+        (XTrimoGeneConfig(n_layers=1, d_model=8, n_heads=2, d_decoder=8, n_decoder_heads=2), "read_depth"),
+    ],
+)
+def test_a_new_model_is_trained_on_the_tasks_of_its_architecture(data, architecture, task):
+    found = adapt(None, data.adata, architecture=architecture, max_steps=1, batch_size=16, progress=False)
+    assert np.isfinite(found.provenance["adapted"]["loss_curve"][-1][f"val/{task}"])
+    if task == "discrete_noise":  # scores are made with the statistics of these cells
+        assert (found.mean_G > 0).any()
+        assert (found.sd_G != 1).any()
+
+
+def test_tasks_that_do_not_fit_the_model(data):
+    small = {"n_layers": 1, "d_model": 8, "n_heads": 2}
+    with pytest.raises(ValueError, match=r"'mask': a CellLM has no decode\. It can be trained on .*'mask_bins'"):
+        adapt(None, data.adata, architecture=CellLMConfig(**small), objectives=("mask",), **SHORT)
+    with pytest.raises(ValueError, match="reads signatures, not counts"):
+        adapt(None, data.adata, architecture=DrugBertConfig(**small), **SHORT)
