@@ -210,6 +210,6 @@ def _check_model(model: Backbone, method: str) -> None:
 
 def _lacks(model: Backbone, method: str) -> str:
     """What the model has not got, in words; empty when it can serve the method."""
-    if method == "attention_gradient" and model.attention.kind == "two_hop":
-        return "maps that its output flows through (two hops are read beside it)"
+    if method == "attention_gradient" and not getattr(model, "maps_of_hidden", True):
+        return "maps that its predictions of hidden genes flow through"
     return " and ".join(name for name in _NEEDS.get(method, ((), ""))[0] if not hasattr(model, name))

@@ -95,7 +95,8 @@ class Backbone(Protocol):
 
     A backbone with the attribute ``whole_cells`` True is shown every gene it knows, whichever a map is asked of; one
     with ``tokens_per_cell`` makes at least so many tokens of a cell, which bounds the cells of a batch; one with
-    ``reads`` ``"signatures"`` reads signed changes, see :mod:`grnlab.data.signatures`, where others read counts.
+    ``reads`` ``"signatures"`` reads signed changes, see :mod:`grnlab.data.signatures`, where others read counts; of one
+    with ``maps_of_hidden`` False no prediction of a hidden gene flows through the maps that are recorded.
     """
 
     name: str

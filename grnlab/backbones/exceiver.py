@@ -150,6 +150,7 @@ class Exceiver(nn.Module):
     """
 
     objectives = ("discrete_noise",)  # what to train it on where nobody says
+    maps_of_hidden = False  # two hops are read beside what the model computes
     mean_G: Tensor
     sd_G: Tensor
     expressed_G: Tensor

@@ -258,7 +258,7 @@ def test_read_outs(human_vocab, make_cells, method):
 
 
 def test_read_outs_it_cannot_serve(human_vocab, make_cells):
-    with pytest.raises(ValueError, match=r"has no maps that its output flows through .* It can serve \['attention'"):
+    with pytest.raises(ValueError, match=r"predictions of hidden genes flow through\. It can serve \['attention'"):
         gl.tl.read_out(make_cells(), make(human_vocab), "attention_gradient", max_cells=3)
 
 

@@ -241,6 +241,15 @@ def test_it_trains_and_adapts(make, human_vocab, make_cells, tmp_path, settings)
     assert not torch.equal(adapted.to_decoder.weight, loaded.to_decoder.weight)
 
 
+@pytest.mark.parametrize("part", ["encoder", "decoder"])
+def test_read_outs_it_can_serve_and_the_one_it_cannot(make, human_vocab, make_cells, part):
+    model, options = make(vocab=human_vocab).part(part), {"genes": 30, "max_cells": 2, "min_fraction": 0}
+    for method in ("attention_cells", "value_norm", "jacobian", "perturbation"):
+        assert np.isfinite(gl.tl.read_out(make_cells(), model, method, **options).group("all")).any()
+    with pytest.raises(ValueError, match="no maps that its predictions of hidden genes flow through"):
+        gl.tl.read_out(make_cells(), model, "attention_gradient", **options)
+
+
 def test_wrong_use_is_told(make, make_tokens):
     model = make()
     counts = sp.csr_matrix(np.ones((1, 3), dtype=np.float32))
