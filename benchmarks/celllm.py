@@ -149,12 +149,16 @@ def table(rows: Sequence[Row]) -> str:
     lines = []
     for (name, share), part in frame.groupby(["data", "share"], sort=False):
         size = f"{part['n_train'].iloc[0]} cells learned from, {part['n_test'].iloc[0]} judged by"
-        lines += [f"**{name}**, {'all' if share == 1 else f'{share:.0%}'}: {size}, {part['seed'].nunique()} seeds", ""]
+        lines += [
+            f"**{name}**, {'all' if share == 1 else f'{share:.0%}'}: {size}, {part['seed'].nunique()} seed(s)",
+            "",
+        ]
         lines += ["| method | macro F1 | weighted F1 | accuracy | CPU-s |", "|---|---|---|---|---|"]
         means = part.groupby("method", sort=False)[["macro_f1", "weighted_f1", "accuracy", "cpu_s"]].mean()
-        spread = part.groupby("method", sort=False)[["macro_f1", "weighted_f1", "accuracy"]].std().fillna(0)
+        spread = part.groupby("method", sort=False)[["macro_f1", "weighted_f1", "accuracy"]].std()
         for method, row in means.iterrows():
-            values = [f"{row[key]:.3f} ± {spread.loc[method, key]:.3f}" for key in spread]
+            one = spread.loc[method].isna().all()  # a single draw has no spread
+            values = [f"{row[key]:.3f}" + ("" if one else f" ± {spread.loc[method, key]:.3f}") for key in spread]
             if row["macro_f1"] == means["macro_f1"].max():
                 values[0] = f"**{values[0]}**"
             lines.append(f"| {method} | " + " | ".join([*values, f"{row['cpu_s']:.1f}"]) + " |")
