@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Collection
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import anndata as ad
@@ -85,6 +86,7 @@ def prepare_cells(
     ValueError
         As there.
     """
+    check_adata(adata)
     check_backbone(model)
     signed = getattr(model, "reads", "counts") == "signatures"
     counts = check_signatures(adata, layer=layer) if signed else counts_of(adata, layer=layer)
@@ -150,6 +152,21 @@ def described(model: Backbone, alignment: str, groupby: str | None, groups: dict
         "groupby": groupby or "",
         "cells_per_group": {name: len(cells) for name, cells in groups.items()},
     }
+
+
+def check_adata(adata: Any) -> None:
+    """Refuse what is no AnnData, such as the path of one.
+
+    Raises
+    ------
+    ValueError
+        When it is none.
+    """
+    if not isinstance(adata, ad.AnnData):
+        mend = "read it with grnlab.io.read, or open it with anndata.read_h5ad(path, backed='r')"
+        mend = mend if isinstance(adata, str | Path) else "see the order of the arguments"
+        msg = f"adata is a {type(adata).__name__}; expected an AnnData: {mend}."
+        raise ValueError(msg)
 
 
 def check_backbone(model: Any) -> None:

@@ -52,6 +52,9 @@ class Popularity:
     _kept: dict[tuple[GoldStandard, int], np.ndarray] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
+        if strange := [type(gold).__name__ for gold in self.golds if not isinstance(gold, GoldStandard)]:
+            msg = f"golds holds a {strange[0]}; expected gold standards, see grnlab.evaluate.GoldStandard."
+            raise ValueError(msg)
         if not self.golds or self.n_folds < 2:
             msg = f"{len(self.golds)} gold standards and n_folds={self.n_folds} are given; at least 1 and 2 are needed."
             raise ValueError(msg)
@@ -157,7 +160,11 @@ def known_scores(like: PairScores, golds: Sequence[GoldStandard], *, of: str = "
     if of not in OF:
         msg = f"of={of!r} is unknown; choose among {', '.join(map(repr, OF))}."
         raise ValueError(msg)
-    popularity = Popularity(tuple(golds), n_folds=n_folds)  # refuses an empty list
+    if not isinstance(like, PairScores):
+        msg = f"like is a {type(like).__name__}; expected scores of pairs, as of grnlab.tl.read_out."
+        raise ValueError(msg)
+    golds = (golds,) if isinstance(golds, GoldStandard) else tuple(golds)
+    popularity = Popularity(golds, n_folds=n_folds)  # refuses an empty list
     names = like.genes.index.to_numpy(dtype=object)
     regulators, targets = pd.Index(names[like.regulators]), pd.Index(names[like.targets])
     found = _edges(golds, regulators, targets) if of == "edges" else sum(popularity.of(regulators, targets))

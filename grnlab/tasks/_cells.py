@@ -12,7 +12,7 @@ import scipy.sparse as sp
 import torch
 
 from grnlab._provenance import versions
-from grnlab.attention.prepare import check_backbone
+from grnlab.attention.prepare import check_adata, check_backbone
 from grnlab.backbones.base import Backbone
 from grnlab.data.counts import check_counts, counts_of
 from grnlab.data.names import align_genes
@@ -92,6 +92,7 @@ def open_cells(
     ValueError
         When `adata` holds no counts, or a cell has none, or none of genes the model knows; or the genes are unknown.
     """
+    check_adata(adata)
     check_backbone(model)
     found = align_genes(adata, model.vocab)
     logger.info("%s", found.report)

@@ -12,6 +12,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
+from grnlab.attention.prepare import check_backbone
 from grnlab.backbones.base import Encoded
 from grnlab.nn.decoders import CountDistribution
 from grnlab.tasks._cells import CellSource, open_cells
@@ -50,8 +51,9 @@ def check_decoder(model: Any) -> None:
     Raises
     ------
     ValueError
-        When it lacks one.
+        When it lacks one, or is no model.
     """
+    check_backbone(model)
     decoder = getattr(model, "cell_decoder", None)
     if not (hasattr(model, "decode_from_cell") and hasattr(model, "gene_embedding") and decoder is not None):
         msg = (

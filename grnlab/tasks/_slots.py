@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 import anndata as ad
 
+from grnlab.attention.prepare import check_adata
+
 
 def check_slots(
     adata: ad.AnnData,
@@ -36,8 +38,9 @@ def check_slots(
     Raises
     ------
     ValueError
-        When `key` is no name, or a slot is taken, or holds the counts themselves.
+        When `adata` is none, `key` is no name, or a slot is taken, or holds the counts themselves.
     """
+    check_adata(adata)
     if not isinstance(key, str) or not key or "/" in key:
         msg = f"{argument}={key!r} must be a name without '/'."
         raise ValueError(msg)

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from grnlab.attention.prepare import check_adata, check_backbone
 from grnlab.backbones.base import Backbone
 from grnlab.data.groups import cell_groups
 from grnlab.tasks._cells import open_cells
@@ -88,6 +89,8 @@ def annotate(
     >>> adata.obsm["grnlab_cell_type"].shape
     (30, 18)
     """
+    check_adata(adata)
+    check_backbone(model)
     chosen = _classes(model, classes)
     if top_k < 1:
         msg = f"top_k={top_k} must be at least 1."

@@ -12,6 +12,7 @@ import anndata as ad
 import numpy as np
 import scipy.sparse as sp
 
+from grnlab.attention.prepare import check_adata
 from grnlab.backbones.base import Backbone
 from grnlab.tasks._cells import CellSource
 from grnlab.tasks._decode import Embeddings, ProfileDecoder, check_decoder, chunks, embed_to_decode, rows_of
@@ -96,6 +97,7 @@ def denoise(
     >>> adata.layers["denoised"].sum(1).round()[:2], bool((adata.layers["denoised_counts"] < adata.X).nnz)
     (array([10000., 10000.], dtype=float32), False)
     """
+    check_adata(adata)
     _check_settings(adata, neighbors=neighbors, n_samples=n_samples, depth=target_depth)
     check_decoder(model)
     slots = [key, f"{key}_counts", *(f"{key}_sample{number}" for number in range(1, n_samples + 1))]

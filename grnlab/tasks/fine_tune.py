@@ -18,7 +18,7 @@ from torch import nn
 from grnlab import _progress
 from grnlab._optional import require
 from grnlab._provenance import versions
-from grnlab.attention.prepare import PreparedCells, prepare_cells
+from grnlab.attention.prepare import PreparedCells, check_adata, prepare_cells
 from grnlab.backbones.base import Backbone
 from grnlab.tasks._head import Head, HeadedModel, apply_to_cells, check_not_blank, tokens_of
 from grnlab.tasks._rates import parameter_groups
@@ -160,6 +160,7 @@ def fine_tune(
     """
     require("lightning", install="grnlab[train]", purpose="to fine-tune a model")
     config = config or FineTuneConfig()
+    check_adata(adata)
     found = target_of(adata, target, kind)
     cells = prepare_cells(adata, model, groupby=None, genes=genes, layer=layer, min_cells=1, skip_small=False)
     check_not_blank(cells, adata.obs_names)

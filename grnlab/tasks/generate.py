@@ -13,6 +13,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
+from grnlab.attention.prepare import check_backbone
 from grnlab.backbones.base import Backbone
 from grnlab.tasks._cells import CellSource
 from grnlab.tasks._decode import Embeddings, ProfileDecoder, chunks, embed_to_decode, rows_of
@@ -79,6 +80,7 @@ def generate(
     >>> adata.layers["generated"].sum(1).round()[:2]
     array([10000., 10000.], dtype=float32)
     """
+    check_backbone(model)
     labels = _labels(model, swap)
     if not 0 <= share <= 1:
         msg = f"share={share} must lie between 0 and 1."
@@ -122,8 +124,9 @@ def generate(
 def _labels(model: Any, swap: Mapping[str, str]) -> dict[str, list[int]]:
     """Class → codes of the leaves of the label it shall have."""
     classes = getattr(getattr(model, "config", None), "classes", {})
-    if not swap:
-        msg = f"swap is empty; name a label for one of the classes {list(classes)}, as in swap={{'disease': 'normal'}}."
+    if not swap or not isinstance(swap, Mapping):
+        msg = f"swap={swap!r:.60} names no label; give one for one of the classes {list(classes)}, as in "
+        msg += "swap={'disease': 'normal'}."
         raise ValueError(msg)
     found = {}
     for name, label in swap.items():

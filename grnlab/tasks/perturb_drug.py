@@ -65,6 +65,10 @@ class ResponseConfig:
             if not isinstance(value, int) or value < 1:
                 msg = f"{name}={value!r} must be a whole number of at least 1."
                 raise ValueError(msg)
+        if self.warmup < 0 or self.weight_decay < 0 or not 0 <= self.average < 1:
+            msg = f"warmup={self.warmup}, weight_decay={self.weight_decay} must be 0 or more, average={self.average} "
+            msg += "from 0 to below 1."
+            raise ValueError(msg)
         if not 0 < self.val_fraction < 1 or not self.lr > 0:
             msg = f"val_fraction={self.val_fraction} must lie between 0 and 1, lr={self.lr} above 0."
             raise ValueError(msg)
@@ -121,7 +125,7 @@ def fit_responses(
     average = WeightAverage(dict(tuned.named_parameters()), config.average)
     best, best_weights, worse, curve = -np.inf, tuned.state_dict(), 0, []
     for step in range(1, config.max_steps + 1):
-        rate = config.lr * min(1.0, step / config.warmup) * (1 - (step - 1) / config.max_steps)
+        rate = config.lr * min(1.0, step / max(config.warmup, 1)) * (1 - (step - 1) / config.max_steps)
         for group in optimizer.param_groups:
             group["lr"] = rate
         loss = _step(tuned, stream, step, config.seed)

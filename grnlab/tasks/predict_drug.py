@@ -50,7 +50,7 @@ def predict_responses(
         When a feature, cell, or gene is unknown to the model, a dose is not above 0, or the lengths differ.
     """
     cells = [cell] if isinstance(cell, str) else list(cell or [])
-    doses = [dose] if isinstance(dose, int | float) else list(dose or [])
+    doses = [float(dose)] if isinstance(dose, int | float | np.number) else list(dose or [])
     lengths = {len(x) for x in (features if features is not None else [], cells, doses)} - {0, 1}
     n_rows = len(features) if features is not None else max(len(cells), len(doses), 1)
     if lengths - {n_rows} or n_rows == 0:

@@ -112,3 +112,15 @@ def test_bad_input_is_told(scores, popular):
         known_scores(scores, [popular], of="degree")
     with pytest.raises(ValueError, match="0 gold standards"):
         known_scores(scores, [])
+    with pytest.raises(ValueError, match="golds holds a DataFrame; expected gold standards"):
+        known_scores(scores, [popular.edges])
+    with pytest.raises(ValueError, match="like is a DataFrame; expected scores of pairs"):
+        known_scores(scores.genes, [popular])
+
+
+def test_one_gold_standard_or_an_iterator_is_a_list(scores, popular):
+    for of in ("edges", "popularity"):
+        expected = known_scores(scores, [popular], of=of)
+        for golds in (popular, iter([popular])):
+            for name, values in known_scores(scores, golds, of=of).groups.items():
+                np.testing.assert_array_equal(values, expected.groups[name])

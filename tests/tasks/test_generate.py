@@ -59,7 +59,8 @@ def test_donors_and_folders(class_model, adata, make_cells, tmp_path):
 
 def test_bad_input(class_model, human_model, adata):
     for swap, message in (
-        ({}, "swap is empty"),
+        ({}, "swap={} names no label"),
+        ("T cell", "swap='T cell' names no label; give one for one of the classes"),
         ({"tissue": "gut"}, "swap names the class 'tissue'"),
         ({"disease": "cured"}, r"swap\['disease'\]='cured' is no label of the model"),
     ):

@@ -185,6 +185,18 @@ def test_bad_input_of_the_fit_is_named(make, parts, tiny_vocab):
         fit_responses(ScPrint(tiny_vocab), known, features=features)
     with pytest.raises(ValueError, match="max_steps=0 must be a whole number"):
         ResponseConfig(max_steps=0)
+    for options in ({"warmup": -1}, {"weight_decay": -1.0}, {"average": 1.0}):
+        with pytest.raises(ValueError, match="must be 0 or more, average="):
+            ResponseConfig(**options)
+
+
+def test_no_warm_up_and_doses_of_any_type(make, parts, fitted):
+    known, _, features = parts
+    config = ResponseConfig(max_steps=1, batch_size=4, n_tokens=5, warmup=0, val_fraction=0.15)
+    assert fit_responses(make(), known, features=features, config=config).provenance["responses"]["curve"]
+    one = predict_responses(fitted, features.iloc[:2], cell="A375", dose=1.0)
+    other = predict_responses(fitted, features.iloc[:2], cell="A375", dose=np.int64(1))
+    np.testing.assert_array_equal(one.X, other.X)
 
 
 def _with(adata, **values):

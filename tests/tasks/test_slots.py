@@ -106,6 +106,20 @@ def test_a_damaged_folder_is_told(verbs, make_cells, tmp_path, harm):
         verbs["embed"](make_cells(), out=out)
 
 
+@pytest.mark.parametrize("verb", ["embed", "denoise", "annotate", "fine_tune", "gene_importance", "generate"])
+def test_what_is_no_data_or_no_model(make_cells, class_model, verb):
+    def call(adata, model):
+        given = {"fine_tune": {"target": "cell_type"}, "generate": {"swap": SWAP}}.get(verb, {})
+        return getattr(tl, verb)(*((model, adata) if verb == "fine_tune" else (adata, model)), **given)
+
+    with pytest.raises(ValueError, match=r"adata is a str; expected an AnnData: read it with grnlab\.io\.read"):
+        call("cells.h5ad", class_model)
+    with pytest.raises(ValueError, match=r"model must be a backbone, see grnlab\.load_model; got 'grnlab-small'"):
+        call(make_cells(), "grnlab-small")
+    with pytest.raises(ValueError, match=r"(adata is a ScPrint|model must be a backbone)"):
+        call(class_model, make_cells())
+
+
 def test_numbers_and_names(verbs, make_cells, class_model):
     adata = make_cells()
     for given in ({"neighbors": 2.5}, {"n_samples": 1.5}):
