@@ -10,9 +10,8 @@ happens inside ``backward``: no training loop need know of it. The price is one 
 Shape suffixes: B cells of a batch, M embedding dimension.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import fields, replace
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +24,8 @@ from grnlab.data.tokens import CellTokens
 def split_cells(tokens: CellTokens, size: int) -> list[CellTokens]:
     """Parts of a batch of at most `size` cells each, in order; views, not copies.
 
+    Of a subclass of :class:`CellTokens`, tensors of which each cell has a row have a shape suffix that begins with B.
+
     Parameters
     ----------
     tokens
@@ -32,14 +33,12 @@ def split_cells(tokens: CellTokens, size: int) -> list[CellTokens]:
     size
         Cells of a part.
     """
+    names = [one.name for one in fields(tokens) if one.name.rpartition("_")[2].startswith("B")]
+    of_cells = {name: value for name in names if (value := getattr(tokens, name)) is not None}
 
-    def cut(value: Any, rows: slice) -> Any:
-        if isinstance(value, Mapping):
-            return {name: cut(one, rows) for name, one in value.items()}
-        return value[rows] if isinstance(value, Tensor) and value.ndim and len(value) == len(tokens) else value
-
-    def part(rows: slice) -> CellTokens:  # whatever fields a subclass has
-        return replace(tokens, **{one.name: cut(getattr(tokens, one.name), rows) for one in fields(tokens)})
+    def part(rows: slice) -> CellTokens:
+        labels = {name: codes[rows] for name, codes in tokens.labels.items()}
+        return replace(tokens, labels=labels, **{name: value[rows] for name, value in of_cells.items()})
 
     return [part(slice(start, start + size)) for start in range(0, len(tokens), size)]
 

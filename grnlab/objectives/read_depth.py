@@ -30,7 +30,8 @@ class ReadDepth:
     rate, zero_rate
         Share of the genes that are chosen, of those with and without a count in the whole cell.
     keep, swap
-        Share of the chosen genes that stay visible as they are, and that get the count of another gene of the cell.
+        Share of the chosen genes that stay visible as they are, and that get the count of a gene that was not
+        chosen.
     downsample
         Probability that a cell is down-sampled.
     min_total
@@ -71,16 +72,18 @@ class ReadDepth:
         rate_BT = torch.where(tokens.values_BT > 0, self.rate, self.zero_rate)
         chosen_BT = (uniform(values_BT, generator=generator) < rate_BT) & tokens.real_BT
         fate_BT = uniform(values_BT, generator=generator)
-        other_BT = (uniform(values_BT, generator=generator) * values_BT.shape[1]).long()
+        other_BT = uniform(values_BT, generator=generator)
         swapped_BT = chosen_BT & (fate_BT >= self.keep) & (fate_BT < self.keep + self.swap)
         hidden_BT = chosen_BT & (fate_BT >= self.keep + self.swap)
         if tokens.hidden_BT is not None:
             hidden_BT = hidden_BT | tokens.hidden_BT
+        shown_BT = tokens.real_BT & ~hidden_BT & ~swapped_BT
+        swapped_BT = swapped_BT & shown_BT.any(1, keepdim=True)
         given = {one.name: getattr(tokens, one.name) for one in fields(CellTokens)}
         return DepthTokens(
             **given
             | {
-                "values_BT": torch.where(swapped_BT, values_BT.gather(1, other_BT), values_BT),
+                "values_BT": torch.where(swapped_BT, _of_others(values_BT, shown_BT, other_BT), values_BT),
                 "totals_B": source_B.clamp(min=1),
                 "hidden_BT": hidden_BT,
             },
@@ -105,6 +108,12 @@ class ReadDepth:
             raise ValueError(msg)
         true_BT = (target.values_BT / target.totals_B.clamp(min=1).unsqueeze(-1) * PER).log1p()
         return masked_mean((model.values(encoded) - true_BT).square(), asked_BT)
+
+
+def _of_others(values_BT: Tensor, shown_BT: Tensor, draw_BT: Tensor) -> Tensor:
+    """At each place the value of a random one that is shown as it is: no hidden count comes back elsewhere."""
+    order_BT = (~shown_BT).to(torch.uint8).argsort(dim=1, stable=True)
+    return values_BT.gather(1, order_BT.gather(1, (draw_BT * shown_BT.sum(1, keepdim=True)).long()))
 
 
 def _binomial(counts: Tensor, share_B: Tensor, generator: torch.Generator) -> Tensor:

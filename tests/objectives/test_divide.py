@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from grnlab.backbones import CellLM, CellLMConfig
+from grnlab.backbones.xtrimogene_tokens import DepthTokens
 from grnlab.objectives import DropoutContrast, MaskBins, build_objectives
 from grnlab.objectives.divide import info_nce, split_cells
 
@@ -172,3 +173,14 @@ def test_bins_of_hidden_genes(model, tokens):
         MaskBins().loss(model, encoded, seen=replace(tokens, hidden_BT=None), target=tokens)
     with pytest.raises(ValueError, match="rate=2 must lie between 0 and 1"):
         MaskBins(rate=2)
+
+
+def test_parts_of_a_batch_keep_what_belongs_to_no_cell(make_tokens):
+    """As many measured genes as cells: only the shape suffix tells a table of genes from one of cells."""
+    tokens = make_tokens((5, 5, 5))
+    tokens = DepthTokens(**vars(tokens), target_B=torch.arange(3.0), measured_G=torch.arange(3))
+    parts = split_cells(tokens, 2)
+    assert [len(part) for part in parts] == [2, 1]
+    assert [part.target_B.tolist() for part in parts] == [[0, 1], [2]]
+    assert all(torch.equal(part.measured_G, tokens.measured_G) for part in parts)
+    assert torch.equal(torch.cat([part.labels["sex"] for part in parts]), tokens.labels["sex"])

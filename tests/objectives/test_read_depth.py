@@ -109,3 +109,15 @@ def test_wrong_use_is_told(tiny_model, make_tokens):
     seen = task.corrupt(tokens, generator=drawn())
     with pytest.raises(ValueError, match="ScPrint predicts no values"):
         task.loss(tiny_model, tiny_model.encode(seen), seen=seen, target=tokens)
+
+
+def test_no_count_that_is_asked_for_comes_back_at_another_gene(cells):
+    task = ReadDepth(rate=0.5, zero_rate=0.5, keep=0, swap=0.5, downsample=0)
+    asked = task.corrupt(cells, generator=drawn()).asked_BT
+    marked = dataclasses.replace(cells, values_BT=torch.where(asked & (cells.values_BT > 0), 9_999.0, cells.values_BT))
+    seen = task.corrupt(marked, generator=drawn())
+    assert torch.equal(seen.asked_BT, asked)
+    assert (asked & ~seen.hidden_BT).any()
+    assert not (seen.values_BT[~seen.hidden_BT] == 9_999).any()
+    everything = ReadDepth(rate=1, zero_rate=1, keep=0, swap=1, downsample=0).corrupt(cells, generator=drawn())
+    assert torch.equal(everything.values_BT, cells.values_BT)  # nothing else is left to take a count from
