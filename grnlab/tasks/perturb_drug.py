@@ -109,6 +109,23 @@ def fit_responses(
         the model reads, or has too few drugs to hold some out.
     RuntimeError
         When a loss is not finite.
+
+    Examples
+    --------
+    A panel of six genes, twelve drugs with three features each, then draws around the prediction for a drug:
+
+    >>> import grnlab as gl
+    >>> from grnlab.backbones import DrugBertConfig
+    >>> from grnlab.genes import GeneVocab
+    >>> rng, panel = np.random.default_rng(0), GeneVocab(gl.load_model().vocab.table[:6])
+    >>> features = pd.DataFrame(rng.normal(size=(12, 3)), [f"drug{n}" for n in range(12)], ["logP", "mass", "rings"])
+    >>> obs, var = pd.DataFrame({"drug": features.index}, features.index), pd.DataFrame(index=panel.symbols)
+    >>> measured = ad.AnnData(features.to_numpy() @ rng.normal(size=(3, 6)), obs, var)
+    >>> model = DrugBert(panel, DrugBertConfig(n_layers=1, d_model=8, n_heads=1, features=tuple(features)))
+    >>> fitted = gl.tl.fit_responses(model, measured, features=features, config=ResponseConfig(max_steps=2))
+    >>> predicted = gl.tl.predict_responses(fitted, features[:3])
+    >>> predicted.shape, gl.tl.draw_responses(predicted, measured, features, n_draws=4)["drug0"].shape
+    ((3, 6), (4, 6))
     """
     config = config or ResponseConfig()
     cells = _collect(model, adata, features)

@@ -27,7 +27,7 @@ def predict_responses(
     dose: float | Sequence[float] | None = None,
     genes: Sequence[str] | None = None,
 ) -> ad.AnnData:
-    """Predict the signature of each drug, known or not.
+    """Predict the signature of each drug, known or not; for an example see :func:`fit_responses`.
 
     Parameters
     ----------
@@ -53,7 +53,10 @@ def predict_responses(
     doses = [float(dose)] if isinstance(dose, int | float | np.number) else list(dose or [])
     lengths = {len(x) for x in (features if features is not None else [], cells, doses)} - {0, 1}
     n_rows = len(features) if features is not None else max(len(cells), len(doses), 1)
-    if lengths - {n_rows} or n_rows == 0:
+    if n_rows == 0:
+        msg = "features has no rows; give one for each prediction."
+        raise ValueError(msg)
+    if lengths - {n_rows}:
         msg = f"cell and dose name {len(cells)} and {len(doses)} conditions for {n_rows} drugs; give one, or one each."
         raise ValueError(msg)
     tokens_G = _tokens(model, genes)
@@ -84,7 +87,7 @@ def draw_responses(
 
     A model fitted by squared error predicts a mean. How single signatures scatter around it is borrowed from measured
     ones: draw j is ``prediction + spread · (signature of neighbour j − mean of the neighbours)``; the mean over the
-    draws is the prediction.
+    draws is the prediction. For an example see :func:`fit_responses`.
 
     Parameters
     ----------

@@ -194,6 +194,8 @@ def test_no_warm_up_and_doses_of_any_type(make, parts, fitted):
     known, _, features = parts
     config = ResponseConfig(max_steps=1, batch_size=4, n_tokens=5, warmup=0, val_fraction=0.15)
     assert fit_responses(make(), known, features=features, config=config).provenance["responses"]["curve"]
+    with pytest.raises(ValueError, match="features has no rows"):
+        predict_responses(fitted, features.iloc[:0], cell="A375", dose=1.0)
     one = predict_responses(fitted, features.iloc[:2], cell="A375", dose=1.0)
     other = predict_responses(fitted, features.iloc[:2], cell="A375", dose=np.int64(1))
     np.testing.assert_array_equal(one.X, other.X)
