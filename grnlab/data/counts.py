@@ -196,6 +196,12 @@ def _as_csr(X: object, name: str) -> sp.csr_matrix:
         X = X.to_memory()
     elif not sp.issparse(X):
         X = np.asarray(X)  # a data set of a backed file, a data frame
+    if hasattr(X, "check_format"):
+        try:
+            X.check_format(full_check=True)  # scipy runs for ever, or beyond its memory, on pointers that make no rows
+        except (ValueError, TypeError) as error:
+            msg = f"{name} is damaged: {error}. Restore the original file."
+            raise ValueError(msg) from error
     try:
         matrix = sp.csr_matrix(X)
     except (ValueError, TypeError) as error:

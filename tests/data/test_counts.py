@@ -212,3 +212,11 @@ def test_columns_of_a_name_are_added_up_in_their_first_place(kind):
     assert found.X.toarray().tolist() == [[4, 2, 4], [5, 0, 1]]
     assert found.var["note"].tolist() == ["w", "x", "z"]
     assert found.obs_names.tolist() == adata.obs_names.tolist()
+
+
+@pytest.mark.parametrize("kind", [sp.csr_matrix, sp.csc_matrix, sp.csr_array])
+def test_pointers_that_make_no_rows_are_told_and_not_followed(kind):
+    matrix = kind(np.array([[1.0, 2.0], [0.0, 3.0], [4.0, 0.0]]))
+    matrix.indptr[1] = -(2**31)  # which scipy's sorting follows for ever
+    with pytest.raises(ValueError, match=r"X is damaged.*Restore the original file"):
+        check_counts(matrix, name="X")
