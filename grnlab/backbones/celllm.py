@@ -18,9 +18,10 @@ from torch import Tensor, nn
 
 from grnlab.backbones.base import AttentionSpec, Encoded
 from grnlab.backbones.registry import register_architecture
-from grnlab.data.tokens import CellTokens, tokenize
+from grnlab.data.tokens import CellTokens, keep_tokens, tokenize
 from grnlab.genes import GeneVocab
 from grnlab.nn import ClassDecoder, PerformerStack, Recorder
+from grnlab.nn.attention import head_projections
 
 _TARGET_SUM = 1e4
 
@@ -165,9 +166,7 @@ class CellLM(nn.Module):
 
     def output_projections(self) -> list[Tensor]:
         """What turns the values of each head into what it adds to a token, per layer: shape (H, M, d_head)."""
-        n_heads = self.config.n_heads
-        weights = (block.attention.out.weight for block in self.transformer.layers)
-        return [weight_MK.unflatten(1, (n_heads, -1)).transpose(0, 1) for weight_MK in weights]
+        return head_projections(self.transformer.layers)
 
     def tokenize(self, counts: sp.csr_matrix, tokens: np.ndarray, totals: np.ndarray, *, context: str) -> CellTokens:
         """Expressed genes and their counts, see :func:`grnlab.data.tokens.tokenize`.
@@ -209,7 +208,7 @@ class CellLM(nn.Module):
         """
         if record is not None:  # every token keeps its place
             return self._encode(tokens, record)
-        place_BN, short = _only_expressed(tokens)
+        short, place_BN = keep_tokens(tokens, expressed(tokens))
         encoded = self._encode(short, None)
         genes_BTM = encoded.genes_BTM.new_zeros(*tokens.genes_BT.shape, self.config.d_model)
         genes_BTM = genes_BTM.scatter(1, place_BN.unsqueeze(-1).expand_as(encoded.genes_BTM), encoded.genes_BTM)
@@ -248,17 +247,6 @@ class CellLM(nn.Module):
 def expressed(tokens: CellTokens) -> Tensor:
     """True at the genes that CellLM reads, bool of shape (B, T)."""
     return tokens.real_BT & (tokens.values_BT > 0)
-
-
-def _only_expressed(tokens: CellTokens) -> tuple[Tensor, CellTokens]:
-    """Places of the expressed genes of each cell, in order, and the cells with these alone."""
-    shown_BT = expressed(tokens)
-    width = max(int(shown_BT.sum(1).max()), 1)
-    place_BN = (~shown_BT).to(torch.uint8).argsort(dim=1, stable=True)[:, :width]
-    values_BN = tokens.values_BT.gather(1, place_BN)
-    hidden_BN = None if tokens.hidden_BT is None else tokens.hidden_BT.gather(1, place_BN)
-    pad_BN = ~shown_BT.gather(1, place_BN)
-    return place_BN, CellTokens(tokens.genes_BT.gather(1, place_BN), values_BN, tokens.totals_B, pad_BN, hidden_BN)
 
 
 register_architecture("celllm", CellLM, CellLMConfig)

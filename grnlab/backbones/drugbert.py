@@ -28,6 +28,7 @@ from grnlab.data.signatures import SignatureTokens
 from grnlab.data.tokens import CellTokens, tokenize
 from grnlab.genes import GeneVocab
 from grnlab.nn import Recorder, TransformerStack, ValueEncoder
+from grnlab.nn.attention import head_projections
 from grnlab.nn.sequence_decoder import SequenceDecoder
 
 
@@ -116,9 +117,7 @@ class DrugBert(nn.Module):
 
     def output_projections(self) -> list[Tensor]:
         """What turns the values of each head into what it adds to a token, per layer: shape (H, M, d_head)."""
-        n_heads = self.config.n_heads
-        weights = (block.attention.out.weight for block in self.transformer.layers)
-        return [weight_MK.unflatten(1, (n_heads, -1)).transpose(0, 1) for weight_MK in weights]
+        return head_projections(self.transformer.layers)
 
     def conditioned(
         self, *, drug: pd.Series | Mapping[str, float] | None = None, cell: str | None = None, dose: float | None = None

@@ -29,6 +29,7 @@ from grnlab.nn import (
     TransformerStack,
     ValueEncoder,
 )
+from grnlab.nn.attention import head_projections
 
 
 @dataclass(frozen=True)
@@ -191,9 +192,7 @@ class ScPrint(nn.Module):
 
     def output_projections(self) -> list[Tensor]:
         """What turns the values of each head into what it adds to a token, per layer: shape (H, M, d_head)."""
-        n_heads = self.config.n_heads
-        weights = (block.attention.out.weight for block in self.transformer.layers)
-        return [weight_MK.unflatten(1, (n_heads, -1)).transpose(0, 1) for weight_MK in weights]
+        return head_projections(self.transformer.layers)
 
     def use_attention(self, backend: str) -> None:
         """Choose the attention implementation of every layer, ``"sdpa"`` or ``"flash"``."""

@@ -24,6 +24,7 @@ from grnlab.backbones.xtrimogene_tokens import DepthEncoded, DepthTokens, pool, 
 from grnlab.data.tokens import CellTokens, expressed_context, shared_context
 from grnlab.genes import GeneVocab
 from grnlab.nn import CountDistribution, PerformerStack, Recorder, TransformerStack
+from grnlab.nn.attention import head_projections
 from grnlab.nn.discretize import AutoDiscretization
 from grnlab.nn.performer import rows_of, take_rows
 from grnlab.nn.post_norm import PostNormStack
@@ -130,8 +131,7 @@ class XTrimoGene(nn.Module):
     def output_projections(self) -> list[Tensor]:
         """What turns the values of each head into what it adds to a token, per layer: shape (H, M, d_head)."""
         stack = self.decoder if self.config.part == "decoder" else self.encoder
-        layers = [block.attention for block in stack.layers]
-        return [x.out.weight.unflatten(1, (x.n_heads, -1)).transpose(0, 1) for x in layers]
+        return head_projections(stack.layers)
 
     def tokenize(self, counts: sp.csr_matrix, tokens: np.ndarray, totals: np.ndarray, *, context: str) -> CellTokens:
         """Genes and their counts; the decoder is shown the other genes of the data set as zeros.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from grnlab.backbones.base import Encoded
-from grnlab.data.tokens import CellTokens
+from grnlab.data.tokens import CellTokens, keep_tokens
 
 POOLINGS = ("max", "mean", "S", "T", "all")
 
@@ -55,12 +55,7 @@ def visible(tokens: CellTokens) -> Tensor:
 
 def visible_only(tokens: CellTokens) -> tuple[CellTokens, Tensor]:
     """Only the visible genes of each cell, in their order, padded to the longest; and where they stood, (B, K)."""
-    visible_BT = visible(tokens)
-    width = max(int(visible_BT.sum(1).max()), 1)
-    place_BK = (~visible_BT).to(torch.uint8).argsort(dim=1, stable=True)[:, :width]
-    pad_BK = ~visible_BT.gather(1, place_BK)
-    genes_BK, values_BK = tokens.genes_BT.gather(1, place_BK), tokens.values_BT.gather(1, place_BK)
-    return CellTokens(genes_BK, values_BK, tokens.totals_B, pad_BK if pad_BK.any() else None), place_BK
+    return keep_tokens(replace(tokens, hidden_BT=None), visible(tokens))
 
 
 @dataclass(frozen=True, kw_only=True)

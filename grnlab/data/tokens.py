@@ -109,6 +109,40 @@ def tokenize(counts: sp.csr_matrix, tokens: np.ndarray, totals: np.ndarray, *, c
     return (shared_context if context == "shared" else expressed_context)(counts, tokens, totals)
 
 
+def keep_tokens(tokens: CellTokens, keep_BT: Tensor) -> tuple[CellTokens, Tensor]:
+    """Only some genes of each cell, in their order, padded to the longest; and where they stood.
+
+    Parameters
+    ----------
+    tokens
+        A batch.
+    keep_BT
+        True at the genes to keep, shape (B, T).
+
+    Returns
+    -------
+    The batch, and the places in `tokens`, int64 of its shape; those of padding are places of genes not kept.
+
+    Examples
+    --------
+    >>> tokens = CellTokens(torch.tensor([[5, 6, 7]]), torch.tensor([[1.0, 0.0, 2.0]]), torch.tensor([3.0]))
+    >>> keep_tokens(tokens, tokens.values_BT > 0)[0].genes_BT
+    tensor([[5, 7]])
+    """
+    width = max(int(keep_BT.sum(1).max()), 1)
+    place_BK = (~keep_BT).to(torch.uint8).argsort(dim=1, stable=True)[:, :width]
+    pad_BK = ~keep_BT.gather(1, place_BK)
+    kept = CellTokens(
+        tokens.genes_BT.gather(1, place_BK),
+        tokens.values_BT.gather(1, place_BK),
+        tokens.totals_B,
+        pad_BK if pad_BK.any() else None,
+        None if tokens.hidden_BT is None else tokens.hidden_BT.gather(1, place_BK),
+        labels=tokens.labels,
+    )
+    return kept, place_BK
+
+
 def sample_context(
     counts: sp.csr_matrix,
     rows: np.ndarray,

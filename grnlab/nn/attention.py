@@ -3,7 +3,8 @@
 Shape suffixes: B cells, T tokens, H heads, D head dimension, M model dimension.
 """
 
-from typing import Protocol
+from collections.abc import Iterable
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -33,6 +34,18 @@ class Recorder(Protocol):
     ) -> None:
         """Take one layer of one batch."""
         ...
+
+
+def head_projections(blocks: Iterable[Any]) -> list[Tensor]:
+    """What turns the values of each head into what it adds to a token, per block: shape (H, M, D).
+
+    Parameters
+    ----------
+    blocks
+        With an ``attention`` that has heads and an output projection.
+    """
+    layers = [block.attention for block in blocks]
+    return [x.out.weight.unflatten(1, (x.n_heads, -1)).transpose(0, 1) for x in layers]
 
 
 def attend(

@@ -16,6 +16,7 @@ from grnlab.backbones.registry import one_line
 from grnlab.data.tokens import CellTokens
 from grnlab.genes import GeneVocab
 from grnlab.nn import PerformerStack, Recorder, TransformerStack
+from grnlab.nn.attention import head_projections
 from grnlab.nn.post_norm import PostNormStack
 
 
@@ -77,8 +78,7 @@ class PublishedModel(nn.Module, ABC):
 
     def output_projections(self) -> list[Tensor]:
         """What turns the values of each head into what it adds to a token, per layer: shape (H, M, d_head)."""
-        weights = (block.attention.out.weight for block in self.stack.layers)
-        return [weight_MK.unflatten(1, (self.config.n_heads, -1)).transpose(0, 1) for weight_MK in weights]
+        return head_projections(self.stack.layers)
 
     def encode(self, tokens: CellTokens, *, record: Recorder | None = None) -> Encoded:
         """Run the transformer; `record` receives queries, keys, values and outputs, special tokens first."""
