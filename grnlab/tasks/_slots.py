@@ -1,7 +1,8 @@
 """Where a task may write: a slot that something else filled is not overwritten."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import anndata as ad
 
@@ -58,9 +59,39 @@ def check_slots(
         raise ValueError(msg)
 
 
+def sign_slots(
+    adata: ad.AnnData,
+    key: str,
+    provenance: Mapping[str, Any],
+    *,
+    layers: Sequence[str] = (),
+    obsm: Sequence[str] = (),
+) -> None:
+    """Write where the results came from, and remove what the former run of the same task wrote and this one did not.
+
+    Parameters
+    ----------
+    adata, key, layers, obsm
+        As in :func:`check_slots`.
+    provenance
+        With ``"task"``.
+    """
+    before = _provenance_of(adata, key)
+    if before.get("task") == provenance["task"]:
+        for slots, written, name in ((adata.layers, layers, "layers"), (adata.obsm, obsm, "obsm")):
+            for slot in set(before.get(name, ())) - set(written):
+                slots.pop(slot, None)
+    signed = dict(provenance) | {"layers": list(layers), "obsm": list(obsm)}
+    adata.uns[key] = {"provenance": json.dumps(signed)}
+
+
 def _task_of(adata: ad.AnnData, key: str) -> str:
-    """The task that wrote a key; nothing where it was no task."""
+    return str(_provenance_of(adata, key).get("task", ""))
+
+
+def _provenance_of(adata: ad.AnnData, key: str) -> dict[str, Any]:
+    """What a task wrote of itself; nothing where it was no task."""
     try:
-        return str(json.loads(adata.uns[key]["provenance"])["task"])
+        return dict(json.loads(adata.uns[key]["provenance"]))
     except (KeyError, TypeError, ValueError, IndexError):
-        return ""
+        return {}

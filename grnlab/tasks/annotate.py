@@ -108,6 +108,8 @@ def annotate(
         _write(adata, name, arrays[f"{name}_logits"], leaves=leaves, groups=groups, top_k=top_k, far=far)
         if clusters is not None:
             adata.obs[f"grnlab_{name}_voted"] = _vote(adata.obs[f"grnlab_{name}"], clusters)
+        elif f"grnlab_{name}_voted" in adata.obs:  # of a run with clusters
+            del adata.obs[f"grnlab_{name}_voted"]
     settings: dict[str, Any] = {
         "classes": chosen,
         "groupby": groupby or "",
@@ -194,6 +196,8 @@ def _write(
     adata.obs[f"{key}_uncertainty"] = entropy
     if far is not None:
         adata.obs[f"{key}_outside"] = far
+    elif f"{key}_outside" in adata.obs:  # of a run with a calibration
+        del adata.obs[f"{key}_outside"]
     adata.obsm[key] = pd.DataFrame(all_BL, index=adata.obs_names, columns=labels.astype(str))
     best_BT = np.argsort(-leaf_BK, axis=1, kind="stable")[:, :top_k]
     top = {}

@@ -3,7 +3,6 @@
 Shape suffixes: B cells, G genes.
 """
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from grnlab.attention.prepare import check_adata
 from grnlab.backbones.base import Backbone
 from grnlab.tasks._cells import CellSource
 from grnlab.tasks._decode import Embeddings, ProfileDecoder, check_decoder, chunks, embed_to_decode, rows_of
-from grnlab.tasks._slots import check_slots
+from grnlab.tasks._slots import check_slots, sign_slots
 from grnlab.tasks._stream import run_cells
 
 _STRENGTHS = 10.0 ** np.arange(2.0, 6.01, 0.25)
@@ -136,7 +135,7 @@ def denoise(
     adata.layers[f"{key}_counts"] = counts_layer
     adata.var[key] = np.isin(np.arange(adata.n_vars), cells.columns)
     settings |= {"depths": sorted({float(depth_B.min()), float(depth_B.max())}), "weight_of_the_prior": strength}
-    adata.uns[key] = {"provenance": json.dumps(cells.provenance | {"task": "denoise"} | settings)}
+    sign_slots(adata, key, cells.provenance | {"task": "denoise"} | settings, layers=slots)
 
 
 def _check_settings(adata: ad.AnnData, *, neighbors: int, n_samples: int, depth: Any) -> None:

@@ -3,7 +3,6 @@
 Shape suffixes: B cells, M model dimension.
 """
 
-import json
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from grnlab.backbones.base import Backbone, Encoded
 from grnlab.tasks._cells import open_cells
-from grnlab.tasks._slots import check_slots
+from grnlab.tasks._slots import check_slots, sign_slots
 from grnlab.tasks._stream import batches, run_cells
 
 
@@ -80,8 +79,9 @@ def embed(
             yield within, {name: values.float().cpu().numpy() for name, values in found.items()}
 
     settings = {"context": context, "key": key, "classes": classes}
-    adata.obsm.update(run_cells(cells, of_block, desc="embed", settings=settings, out=out))
-    adata.uns[key] = {"provenance": json.dumps(cells.provenance | {"task": "embed"} | settings)}
+    found = run_cells(cells, of_block, desc="embed", settings=settings, out=out)
+    adata.obsm.update(found)
+    sign_slots(adata, key, cells.provenance | {"task": "embed"} | settings, obsm=list(found))
 
 
 def cell_embeddings(

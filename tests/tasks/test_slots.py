@@ -120,6 +120,21 @@ def test_what_is_no_data_or_no_model(make_cells, class_model, verb):
         call(class_model, make_cells())
 
 
+def test_nothing_of_a_former_run_stays(class_model, human_model, make_cells):
+    adata = make_cells()
+    adata.obsm["X_grnlab_mine"] = np.zeros((20, 2))
+    tl.embed(adata, class_model)
+    tl.embed(adata, human_model)  # without classes
+    assert set(adata.obsm) == {"X_grnlab", "X_grnlab_mine"}
+    tl.denoise(adata, class_model, neighbors=4, n_samples=2)
+    tl.denoise(adata, class_model, neighbors=4, n_samples=1)
+    assert set(adata.layers) == {"denoised", "denoised_counts", "denoised_sample1"}
+    tl.annotate(adata, class_model, groupby="cell_type")
+    adata.obs["grnlab_cell_type_outside"] = 2.0
+    tl.annotate(adata, class_model)
+    assert not {"grnlab_cell_type_outside", "grnlab_cell_type_voted"} & set(adata.obs)
+
+
 def test_numbers_and_names(verbs, make_cells, class_model):
     adata = make_cells()
     for given in ({"neighbors": 2.5}, {"n_samples": 1.5}):
