@@ -208,7 +208,7 @@ def test_read_outs_of_some_genes_read_whole_cells_too(model, real_cells):
 
 def test_the_read_outs_of_single_cells_see_the_tokens_of_the_model(model, real_cells):
     """The attention of each cell, from what its own tokeniser gives; genes that both cells express are scored."""
-    cells, everybody = real_cells[:2].copy(), {"genes": "all", "regulators": "all", "targets": "all"}
+    cells, everybody = real_cells[:2].copy(), {"genes": "all", "regulators": "all", "targets": "all", "min_cells": 1}
     scores = gl.tl.read_out(cells, model, "attention_cells", **everybody, min_fraction=0)
     names = list(scores.genes.index)
     total, seen = np.zeros((2, len(names), len(names)))
@@ -239,7 +239,7 @@ def test_bootstrap_and_conditions(model, real_cells):
 
 
 def test_value_norm_is_its_formula(model, real_cells):
-    cell, everybody = real_cells[:1].copy(), {"genes": "all", "regulators": "all", "targets": "all"}
+    cell, everybody = real_cells[:1].copy(), {"genes": "all", "regulators": "all", "targets": "all", "min_cells": 1}
     scores = gl.tl.read_out(cell, model, "value_norm", **everybody, min_fraction=0)
     names, spec, total = list(scores.genes.index), model.attention, 0.0
     tokens = scores.genes["token"].to_numpy()
