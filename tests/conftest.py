@@ -1,4 +1,5 @@
 import dataclasses
+import os
 import signal
 
 import anndata as ad
@@ -18,6 +19,10 @@ settings.load_profile("grnlab")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a background job of a shell; some tests interrupt
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # workers side by side, and what they start: threads would wait for each other
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    torch.set_num_threads(1)
 
 CLASSES = {"cell_type": ("B", "T", "NK"), "sex": ("f", "m")}
 
