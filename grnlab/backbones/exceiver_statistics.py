@@ -56,7 +56,7 @@ def gene_statistics(cells: CellCollection, rows: np.ndarray, *, limit: float = 1
     --------
     >>> counts = sp.csr_matrix(np.array([[1.0, 0], [1, 2]], dtype=np.float32))
     >>> gene_statistics(CellCollection.from_counts(counts), np.arange(2)).mean_G.round(2)
-    array([8.86, 4.4 ], dtype=float32)
+    array([8.66, 4.4 ], dtype=float32)
     """
     if len(rows) < 2:
         msg = f"statistics of genes need two cells or more; got {len(rows)}."
