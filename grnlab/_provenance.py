@@ -3,6 +3,7 @@
 import hashlib
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 _RECORDED = (
     "grnlab",
@@ -42,4 +43,22 @@ def file_hash(path: str | Path) -> str:
     with Path(path).open("rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
+    return digest.hexdigest()
+
+
+def weights_identity(model: Any) -> str:
+    """Hash of the weights of a model: of the file they came from, or, where there is none, of the weights themselves.
+
+    Empty for what has no weights.
+    """
+    if known := getattr(model, "weights_hash", ""):
+        return str(known)
+    if not hasattr(model, "state_dict"):
+        return ""
+    import torch
+
+    digest = hashlib.sha256()
+    for name, weight in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

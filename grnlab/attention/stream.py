@@ -14,9 +14,9 @@ from typing import Any, Self
 import anndata as ad
 import numpy as np
 import scipy.sparse as sp
-import torch
 
 from grnlab._progress import progress
+from grnlab._provenance import weights_identity
 from grnlab.attention.maps import AttentionMaps
 from grnlab.attention.pool import CONTEXTS, READOUT_OF_MAPS, pool_queries_keys
 from grnlab.attention.prepare import check_backbone, described, gene_table
@@ -226,7 +226,7 @@ def _identity(
         },
         "model": {
             "name": model.name,
-            "weights": getattr(model, "weights_hash", "") or _weights(model),
+            "weights": weights_identity(model),
             "vocabulary": model.vocab.hash,
         },
         "settings": {
@@ -241,14 +241,6 @@ def _identity(
 
 def _hash(numbers: np.ndarray) -> str:
     return hashlib.sha256(np.ascontiguousarray(numbers, dtype=np.int64).tobytes()).hexdigest()[:16]
-
-
-def _weights(model: Any) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _maps(

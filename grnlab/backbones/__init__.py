@@ -6,6 +6,7 @@ from grnlab.backbones.checkpoint import builtin_models, load_model, save_model
 from grnlab.backbones.drugbert import DrugBert
 from grnlab.backbones.drugbert_config import DrugBertConfig
 from grnlab.backbones.exceiver import Exceiver, ExceiverConfig
+from grnlab.backbones.module import BackboneModule, ClassifyingModule
 from grnlab.backbones.scprint import ScPrint, ScPrintConfig
 from grnlab.backbones.xtrimogene import XTrimoGene
 from grnlab.backbones.xtrimogene_config import XTrimoGeneConfig
@@ -13,8 +14,10 @@ from grnlab.backbones.xtrimogene_config import XTrimoGeneConfig
 __all__ = [
     "AttentionSpec",
     "Backbone",
+    "BackboneModule",
     "CellLM",
     "CellLMConfig",
+    "ClassifyingModule",
     "DrugBert",
     "DrugBertConfig",
     "Encoded",

@@ -9,7 +9,7 @@ Shape suffixes: B cells, T gene tokens, M model dimension, N chosen places.
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from grnlab.backbones.base import AttentionSpec, Encoded
+from grnlab.backbones.module import ClassifyingModule, start_branches_small, start_linears
 from grnlab.backbones.registry import register_architecture
 from grnlab.data.tokens import CellTokens, keep_tokens, tokenize
 from grnlab.genes import GeneVocab
@@ -83,7 +84,7 @@ class CellLMConfig:
         return cls(**{**values, "classes": classes})
 
 
-class CellLM(nn.Module):
+class CellLM(ClassifyingModule):
     """CellLM: the expressed genes of a cell and a CLS token through a Performer.
 
     The embedding of a cell is what CLS became, plus the paper's pooling: every gene token becomes one number, and the
@@ -114,11 +115,8 @@ class CellLM(nn.Module):
     objectives = ("mask_bins",)  # what grnlab.tl.adapt trains it on
 
     def __init__(self, vocab: GeneVocab, config: CellLMConfig | None = None, *, name: str = "celllm") -> None:
-        super().__init__()
         config = config or CellLMConfig()
-        self.vocab, self.config, self.name = vocab, config, name
-        self.weights_hash = ""  # set when loaded from a file
-        self.provenance: dict[str, Any] = {}
+        super().__init__(vocab, config, name=name)
         d_model = config.d_model
         self.gene_embedding = nn.Embedding(len(vocab), d_model)
         self.bin_embedding = nn.Embedding(config.n_bins + 1, d_model)  # the last is that of hidden expression
@@ -137,13 +135,8 @@ class CellLM(nn.Module):
         self._initialise()
 
     def _initialise(self) -> None:
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.normal_(module.weight, std=1 / math.sqrt(module.in_features))
-                nn.init.zeros_(module.bias)
-        for block in self.transformer.layers:  # branches start small, so that depth does not blow up the residual
-            for last in (block.attention.out, cast("nn.Linear", block.mlp[2])):
-                nn.init.normal_(last.weight, std=0.5 / math.sqrt(last.in_features * self.config.n_layers))
+        start_linears(self)
+        start_branches_small(self.transformer.layers, self.config.n_layers)
         nn.init.normal_(self.special)
         nn.init.ones_(self.pool_score.bias)  # every expressed gene counts at first
         nn.init.zeros_(self.pool_embedding.weight)
@@ -158,11 +151,6 @@ class CellLM(nn.Module):
         """Sizes of the features of the kernel."""
         n_features = self.transformer.layers[0].attention.projection_RD.shape[0]
         return AttentionSpec(self.config.n_layers, self.config.n_heads, n_features, 1.0, 1, "kernel")
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return self.special.device
 
     def output_projections(self) -> list[Tensor]:
         """What turns the values of each head into what it adds to a token, per layer: shape (H, M, d_head)."""
@@ -234,14 +222,6 @@ class CellLM(nn.Module):
     def decode_bins(self, x_NM: Tensor) -> Tensor:
         """Logits of the bins, (N, n_bins), from outputs at some places."""
         return self.bin_decoder(x_NM)
-
-    def classify(self, encoded: Encoded) -> dict[str, Tensor]:
-        """Logits of the labels of each class, shape (B, n_labels)."""
-        return {name: decoder(encoded.classes_BM[name]) for name, decoder in self.class_decoders.items()}
-
-    def members(self, name: str) -> Tensor:
-        """Which labels each label of a class stands for, bool of shape (n_labels, n_labels): itself."""
-        return cast("ClassDecoder", self.class_decoders[name]).members_LK
 
 
 def expressed(tokens: CellTokens) -> Tensor:

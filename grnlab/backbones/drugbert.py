@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from grnlab.backbones.base import AttentionSpec, Encoded
 from grnlab.backbones.drugbert_config import DrugBertConfig
+from grnlab.backbones.module import BackboneModule, start_branches_small, start_linears
 from grnlab.backbones.registry import register_architecture
 from grnlab.data.drug_features import check_features
 from grnlab.data.signatures import SignatureTokens
@@ -32,7 +33,7 @@ from grnlab.nn.attention import head_projections
 from grnlab.nn.sequence_decoder import SequenceDecoder
 
 
-class DrugBert(nn.Module):
+class DrugBert(BackboneModule):
     """Signatures as gene tokens through a pre-norm transformer with softmax attention.
 
     Parameters
@@ -65,11 +66,8 @@ class DrugBert(nn.Module):
     reads = "signatures"
 
     def __init__(self, vocab: GeneVocab, config: DrugBertConfig | None = None, *, name: str = "drugbert") -> None:
-        super().__init__()
         config = config or DrugBertConfig()
-        self.vocab, self.config, self.name = vocab, config, name
-        self.weights_hash = ""  # set when loaded from a file
-        self.provenance: dict[str, Any] = {}
+        super().__init__(vocab, config, name=name)
         self.condition: dict[str, Any] = {}
         d_model = config.d_model
         self.gene_embedding = nn.Embedding(len(vocab), d_model)
@@ -89,31 +87,20 @@ class DrugBert(nn.Module):
         self._initialise()
 
     def _initialise(self) -> None:
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.normal_(module.weight, std=1 / math.sqrt(module.in_features))
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+        start_linears(self)
         nn.init.zeros_(self.gene_level.weight)
         if self.gene_response is not None:
             nn.init.zeros_(self.gene_response.weight)
         nn.init.normal_(cast("nn.Linear", self.value_encoder.mlp[0]).bias, std=1.0)  # see ScPrint: or blind to values
         for vectors in (self.gene_embedding.weight, self.signature, self.value_encoder.hidden):
             nn.init.normal_(vectors, std=1.0)
-        for block in self.transformer.layers:  # branches start small, so that depth does not blow up the residual
-            for last in (block.attention.out, cast("nn.Linear", block.mlp[2])):
-                nn.init.normal_(last.weight, std=0.5 / math.sqrt(last.in_features * self.config.n_layers))
+        start_branches_small(self.transformer.layers, self.config.n_layers)
 
     @property
     def attention(self) -> AttentionSpec:
         """Sizes and scale of the attention."""
         d_head = self.config.d_model // self.config.n_heads
         return AttentionSpec(self.config.n_layers, self.config.n_heads, d_head, 1 / math.sqrt(d_head), n_prefix=1)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return self.signature.device
 
     def output_projections(self) -> list[Tensor]:
         """What turns the values of each head into what it adds to a token, per layer: shape (H, M, d_head)."""

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from grnlab.backbones.base import AttentionSpec, Encoded
 from grnlab.backbones.exceiver_statistics import GeneStatistics, gene_statistics
+from grnlab.backbones.module import ClassifyingModule
 from grnlab.backbones.registry import register_architecture
 from grnlab.data.collection import CellCollection
 from grnlab.data.counts import counts_of
@@ -123,7 +124,7 @@ class ExceiverEncoded(Encoded):
     totals_B: Tensor = field(default_factory=lambda: torch.zeros(0))
 
 
-class Exceiver(nn.Module):
+class Exceiver(ClassifyingModule):
     """Exceiver: expressed genes, scaled by expression, through a Perceiver IO.
 
     What is recorded is the **two-hop map** gene → latents → gene, see :class:`grnlab.nn.perceiver.TwoHops`: one layer
@@ -156,11 +157,8 @@ class Exceiver(nn.Module):
     expressed_G: Tensor
 
     def __init__(self, vocab: GeneVocab, config: ExceiverConfig | None = None, *, name: str = "exceiver") -> None:
-        super().__init__()
         config = config or ExceiverConfig()
-        self.vocab, self.config, self.name = vocab, config, name
-        self.weights_hash = ""  # set when loaded from a file
-        self.provenance: dict[str, Any] = {}
+        super().__init__(vocab, config, name=name)
         d_model = config.d_model
         self.gene_embedding = nn.Embedding(len(vocab), d_model)
         self.mask_embedding = nn.Parameter(torch.randn(d_model))
@@ -185,11 +183,6 @@ class Exceiver(nn.Module):
         """Sizes and kind of the two-hop maps."""
         config = self.config
         return AttentionSpec(1, config.n_heads**2, config.n_latents, 1.0, len(config.classes), "two_hop")
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return self.special.device
 
     def fit_statistics(self, cells: CellCollection, rows: np.ndarray) -> None:
         """Take the statistics that standard scores are made with from these cells; training begins with it."""
@@ -310,14 +303,6 @@ class Exceiver(nn.Module):
         logged_BT = (scores_BT * self.sd_G[encoded.genes_BQ] + self.mean_G[encoded.genes_BQ]).clamp(0.0, 9.22)
         counts_BT = torch.expm1(logged_BT) * (encoded.totals_B / 1e4).unsqueeze(-1)
         return CountDistribution("mse", torch.log2(1 + counts_BT))
-
-    def classify(self, encoded: Encoded) -> dict[str, Tensor]:
-        """Logits of the labels of each class, shape (B, n_labels)."""
-        return {name: decoder(encoded.classes_BM[name]) for name, decoder in self.class_decoders.items()}
-
-    def members(self, name: str) -> Tensor:
-        """Which labels each code of a class stands for: itself; bool of shape (n_labels, n_labels)."""
-        return cast("ClassDecoder", self.class_decoders[name]).members_LK
 
 
 register_architecture("exceiver", Exceiver, ExceiverConfig)

@@ -75,25 +75,7 @@ def register_architecture(name: str, model: type[Any], config: type[Any]) -> Non
         if other != new and (other.name == name or other.config is config):
             msg = f"architecture {name!r} with {config.__name__}: {other} is registered already; choose another name."
             raise ValueError(msg)
-    if model.__str__ is object.__str__:  # print(model) is a line; repr(model) lists the modules
-        model.__str__ = one_line  # type: ignore[assignment]
     _ARCHITECTURES[name] = new
-
-
-def one_line(model: Any) -> str:
-    """Text of a model: class, name, sizes.
-
-    Examples
-    --------
-    >>> from grnlab.backbones import load_model
-    >>> print(load_model("grnlab-small"))  # doctest: +ELLIPSIS
-    ScPrint 'grnlab-small': 4 layers × 4 heads, ... genes, ... M parameters
-    """
-    spec, n_weights = model.attention, sum(weight.numel() for weight in model.parameters())
-    return (
-        f"{type(model).__name__} {model.name!r}: {spec.n_layers} layers × {spec.n_heads} heads, "
-        f"{len(model.vocab):,} genes, {n_weights / 1e6:.1f} M parameters"
-    )
 
 
 def architectures() -> dict[str, Architecture]:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from grnlab.backbones.base import AttentionSpec, Encoded
+from grnlab.backbones.module import ClassifyingModule, start_branches_small, start_linears
 from grnlab.data.tokens import CellTokens, tokenize
 from grnlab.genes import GeneVocab
 from grnlab.nn import (
@@ -105,7 +106,7 @@ class ScPrintConfig:
         return cls(**{**values, "classes": classes, "groups": groups})
 
 
-class ScPrint(nn.Module):
+class ScPrint(ClassifyingModule):
     """scPRINT: gene tokens and special tokens through a pre-norm transformer.
 
     Parameters
@@ -131,11 +132,8 @@ class ScPrint(nn.Module):
     cell_token = 1  # place of the cell embedding among the special tokens
 
     def __init__(self, vocab: GeneVocab, config: ScPrintConfig | None = None, *, name: str = "scprint") -> None:
-        super().__init__()
         config = config or ScPrintConfig()
-        self.vocab, self.config, self.name = vocab, config, name
-        self.weights_hash = ""  # set when loaded from a file
-        self.provenance: dict[str, Any] = {}
+        super().__init__(vocab, config, name=name)
         d_model = config.d_model
         self.gene_embedding = nn.Embedding(len(vocab), d_model)
         self.value_encoder = ValueEncoder(d_model, scale=config.value_scale)
@@ -160,10 +158,7 @@ class ScPrint(nn.Module):
         self._initialise()
 
     def _initialise(self) -> None:
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.normal_(module.weight, std=1 / math.sqrt(module.in_features))
-                nn.init.zeros_(module.bias)
+        start_linears(self)
         for encoder in (self.value_encoder, self.depth_encoder):
             # LayerNorm(w · x) without an offset is the same for every x > 0: spread the offsets over the range of log2
             # counts (or of fractions), or the model starts blind to values
@@ -173,9 +168,7 @@ class ScPrint(nn.Module):
         nn.init.normal_(self.gene_embedding.weight, std=1.0)
         nn.init.normal_(self.special, std=1.0)
         nn.init.normal_(self.value_encoder.hidden, std=1.0)
-        for block in self.transformer.layers:  # branches start small, so that depth does not blow up the residual
-            for last in (block.attention.out, cast("nn.Linear", block.mlp[2])):
-                nn.init.normal_(last.weight, std=0.5 / math.sqrt(last.in_features * self.config.n_layers))
+        start_branches_small(self.transformer.layers, self.config.n_layers)
 
     @property
     def attention(self) -> AttentionSpec:
@@ -184,11 +177,6 @@ class ScPrint(nn.Module):
         d_head = config.d_model // config.n_heads
         n_prefix = 2 + len(config.classes)
         return AttentionSpec(config.n_layers, config.n_heads, d_head, 1 / math.sqrt(d_head), n_prefix)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return self.special.device
 
     def output_projections(self) -> list[Tensor]:
         """What turns the values of each head into what it adds to a token, per layer: shape (H, M, d_head)."""
@@ -272,11 +260,3 @@ class ScPrint(nn.Module):
         """Counts of the genes of the context from the cell embeddings alone."""
         cell_BM = encoded.cell_BM + sum(encoded.classes_BM.values(), torch.zeros_like(encoded.cell_BM))
         return self.cell_decoder(encoded.input_BTM, cell_BM, depth_B, pad_BT=encoded.pad_BT)
-
-    def classify(self, encoded: Encoded) -> dict[str, Tensor]:
-        """Logits of the leaf labels of each class, shape (B, n_leaves)."""
-        return {name: decoder(encoded.classes_BM[name]) for name, decoder in self.class_decoders.items()}
-
-    def members(self, name: str) -> Tensor:
-        """Which leaves each label of a class stands for, bool of shape (n_labels, n_leaves); rows in order of codes."""
-        return cast("ClassDecoder", self.class_decoders[name]).members_LK

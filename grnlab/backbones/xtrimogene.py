@@ -10,7 +10,6 @@ Shape suffixes: B cells, T gene tokens, K visible genes, P special tokens, G gen
 
 import copy
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from grnlab.backbones.base import AttentionSpec
+from grnlab.backbones.module import BackboneModule
 from grnlab.backbones.registry import register_architecture
 from grnlab.backbones.xtrimogene_config import PARTS, XTrimoGeneConfig
 from grnlab.backbones.xtrimogene_tokens import DepthEncoded, DepthTokens, pool, target_of, visible, visible_only
@@ -35,7 +35,7 @@ PER = 1e4
 _N_PREFIX = 2  # S, T
 
 
-class XTrimoGene(nn.Module):
+class XTrimoGene(BackboneModule):
     """Encoder over expressed genes, decoder over all genes, values at the total asked for.
 
     Parameters
@@ -63,12 +63,8 @@ class XTrimoGene(nn.Module):
     maps_of_hidden = False  # the encoder never sees hidden genes; the decoder is run again for predictions
 
     def __init__(self, vocab: GeneVocab, config: XTrimoGeneConfig | None = None, *, name: str = "xtrimogene") -> None:
-        super().__init__()
         config = config or XTrimoGeneConfig()
-        self.vocab, self.config, self.name = vocab, config, name
-        self.weights_hash = ""  # set when loaded from a file
-        self.provenance: dict[str, Any] = {}
-        self.heads: dict[str, list[list[float]]] = {}
+        super().__init__(vocab, config, name=name)
         d_model, d_decoder, paper = config.d_model, config.d_decoder, config.settings == "paper"
         self.gene_embedding = nn.Embedding(len(vocab), d_model)
         self.special = nn.Parameter(torch.randn(_N_PREFIX, d_model))
@@ -117,11 +113,6 @@ class XTrimoGene(nn.Module):
             return AttentionSpec(config.n_decoder_layers, attention.n_heads, n_features, 1.0, _N_PREFIX, "kernel")
         d_head = config.d_model // config.n_heads
         return AttentionSpec(config.n_layers, config.n_heads, d_head, d_head**-0.5, _N_PREFIX)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return self.special.device
 
     @property
     def tokens_per_cell(self) -> int:

@@ -9,9 +9,8 @@ from typing import Any
 import anndata as ad
 import numpy as np
 import scipy.sparse as sp
-import torch
 
-from grnlab._provenance import versions
+from grnlab._provenance import versions, weights_identity
 from grnlab.attention.prepare import check_adata, check_backbone
 from grnlab.backbones.base import Backbone
 from grnlab.data.counts import check_counts, counts_of
@@ -23,7 +22,7 @@ CELLS_PER_BLOCK = 2_048
 
 
 @dataclass(frozen=True)
-class CellSource:
+class AlignedCells:
     """Counts of an AnnData, in memory or in its file, block by block.
 
     Attributes
@@ -73,7 +72,7 @@ class CellSource:
 
 def open_cells(
     adata: ad.AnnData, model: Backbone, *, layer: str | None = None, genes: int | str | Collection[str] = "all"
-) -> CellSource:
+) -> AlignedCells:
     """Check every cell before anything is computed, and find the genes the model knows.
 
     Parameters
@@ -109,24 +108,13 @@ def open_cells(
     digest.update(np.ascontiguousarray(tokens).tobytes())
     provenance = {
         "model": model.name,
-        "weights_sha256": getattr(model, "weights_hash", "") or _hash_of_weights(model),
+        "weights_sha256": weights_identity(model),
         "vocab_sha256": model.vocab.hash,
         "alignment": str(found.report),
         "n_genes_shown": len(tokens),
         "versions": versions(),
     }
-    return CellSource(matrix, name, columns, tokens, totals, digest.hexdigest(), layout.hexdigest(), provenance)
-
-
-def _hash_of_weights(model: Any) -> str:
-    """SHA-256 of the weights of a model that is in no file, as one just adapted; nothing where it has none."""
-    if not isinstance(model, torch.nn.Module):
-        return ""
-    digest = hashlib.sha256()
-    for name, weight in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(np.ascontiguousarray(weight.detach().cpu().float().numpy()).tobytes())
-    return digest.hexdigest()
+    return AlignedCells(matrix, name, columns, tokens, totals, digest.hexdigest(), layout.hexdigest(), provenance)
 
 
 def _matrix(adata: ad.AnnData, layer: str | None) -> tuple[Any, str]:

@@ -15,7 +15,7 @@ import torch
 from grnlab.attention.prepare import check_backbone
 from grnlab.backbones.base import Encoded
 from grnlab.nn.decoders import CountDistribution
-from grnlab.tasks._cells import CellSource, open_cells
+from grnlab.tasks._cells import AlignedCells, open_cells
 from grnlab.tasks._stream import batches, run_cells
 
 CELLS_PER_DECODE = 64
@@ -25,7 +25,7 @@ Embeddings = Mapping[str, np.ndarray]
 
 def embed_to_decode(
     adata: ad.AnnData, model: Any, *, layer: str | None, out: str | Path | None
-) -> tuple[CellSource, dict[str, np.ndarray]]:
+) -> tuple[AlignedCells, dict[str, np.ndarray]]:
     """Cells, and all their embeddings: ``"cell"`` and ``"class:<name>"``.
 
     Raises

@@ -14,7 +14,7 @@ from grnlab._files import atomic_file
 from grnlab._progress import progress
 from grnlab.backbones.base import Backbone
 from grnlab.data.tokens import CellTokens
-from grnlab.tasks._cells import CellSource
+from grnlab.tasks._cells import AlignedCells
 
 TOKENS_PER_BATCH = 8_192  # activations stay near the last-level cache
 _STATE = "run.json"
@@ -143,7 +143,7 @@ def batches(
 
 
 def run_cells(
-    cells: CellSource,
+    cells: AlignedCells,
     function: Callable[[sp.csr_matrix, slice], Iterator[tuple[np.ndarray, Mapping[str, Any]]]],
     *,
     desc: str,

@@ -13,7 +13,7 @@ import scipy.sparse as sp
 
 from grnlab.attention.prepare import check_adata
 from grnlab.backbones.base import Backbone
-from grnlab.tasks._cells import CellSource
+from grnlab.tasks._cells import AlignedCells
 from grnlab.tasks._decode import Embeddings, ProfileDecoder, check_decoder, chunks, embed_to_decode, rows_of
 from grnlab.tasks._slots import check_slots, sign_slots
 from grnlab.tasks._stream import run_cells
@@ -159,7 +159,7 @@ def _check_settings(adata: ad.AnnData, *, neighbors: int, n_samples: int, depth:
             raise ValueError(msg)
 
 
-def _depths(adata: ad.AnnData, cells: CellSource, target: float | np.ndarray | None) -> np.ndarray:
+def _depths(adata: ad.AnnData, cells: AlignedCells, target: float | np.ndarray | None) -> np.ndarray:
     if target is None:
         return np.full(len(cells), cells.totals.max(), dtype=np.float64)
     depth_B = np.broadcast_to(np.asarray(target, dtype=np.float64), len(cells)).copy()
@@ -207,7 +207,7 @@ def _alone(
     return expected_BG / total_B1 * rate_BG, rate_BG
 
 
-def _pool(cells: CellSource, nearest: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _pool(cells: AlignedCells, nearest: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Summed counts of neighbourhoods (B, G), and their totals."""
     wanted, place = np.unique(nearest, return_inverse=True)
     place = place.reshape(nearest.shape)
@@ -217,7 +217,7 @@ def _pool(cells: CellSource, nearest: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return pooled_BG, pooled_BG.sum(1)
 
 
-def _strength(cells: CellSource, embeddings: Embeddings, decoder: ProfileDecoder, nearest: np.ndarray) -> float:
+def _strength(cells: AlignedCells, embeddings: Embeddings, decoder: ProfileDecoder, nearest: np.ndarray) -> float:
     """Weight of the prior, in counts, that makes cells likeliest which are left out of their neighbourhood."""
     chosen = np.unique(np.linspace(0, len(cells) - 1, _CELLS_TO_WEIGH).astype(int))
     gains = np.zeros(len(_STRENGTHS))
@@ -263,7 +263,7 @@ def _slots(
     return found
 
 
-def _deeper_counts(cells: CellSource, expected_BG: np.ndarray, depths: np.ndarray) -> sp.csr_matrix:
+def _deeper_counts(cells: AlignedCells, expected_BG: np.ndarray, depths: np.ndarray) -> sp.csr_matrix:
     """What was counted, plus the expected counts of the reads not yet made, rounded."""
     parts = []
     for rows in cells.blocks():

@@ -16,7 +16,7 @@ from grnlab.backbones import XTrimoGene
 from grnlab.backbones.xtrimogene import PER
 from grnlab.backbones.xtrimogene_tokens import POOLINGS, DepthTokens, pool
 from grnlab.data.tokens import expressed_context, shared_context
-from grnlab.tasks._cells import CellSource, open_cells
+from grnlab.tasks._cells import AlignedCells, open_cells
 from grnlab.tasks._slots import check_slots
 
 _TOKENS_PER_BATCH = 16_384
@@ -210,7 +210,7 @@ def _check_model(model: object) -> None:
         raise ValueError(msg)
 
 
-def _targets(target_total: ArrayLike, cells: CellSource, adata: ad.AnnData) -> np.ndarray:
+def _targets(target_total: ArrayLike, cells: AlignedCells, adata: ad.AnnData) -> np.ndarray:
     """Total of each cell, checked."""
     try:
         targets = np.asarray(target_total, dtype=np.float64)
@@ -235,7 +235,7 @@ def _targets(target_total: ArrayLike, cells: CellSource, adata: ad.AnnData) -> n
     return targets
 
 
-def _batches(cells: CellSource, targets: np.ndarray, *, every_gene: bool) -> Iterator[tuple[np.ndarray, DepthTokens]]:
+def _batches(cells: AlignedCells, targets: np.ndarray, *, every_gene: bool) -> Iterator[tuple[np.ndarray, DepthTokens]]:
     """Rows, and these cells with all genes of the data, or with those they express; like lengths together."""
     context = shared_context if every_gene else expressed_context
     with progress(total=len(cells), desc="cells", unit="cell") as bar:
@@ -257,6 +257,6 @@ def _batches(cells: CellSource, targets: np.ndarray, *, every_gene: bool) -> Ite
                 bar.update(len(within))
 
 
-def _provenance(cells: CellSource, targets: np.ndarray, **settings: str) -> str:
+def _provenance(cells: AlignedCells, targets: np.ndarray, **settings: str) -> str:
     asked = {"target_total": [float(targets.min()), float(targets.max())]}
     return json.dumps(cells.provenance | settings | asked)

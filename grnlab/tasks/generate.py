@@ -15,7 +15,7 @@ import torch
 
 from grnlab.attention.prepare import check_backbone
 from grnlab.backbones.base import Backbone
-from grnlab.tasks._cells import CellSource
+from grnlab.tasks._cells import AlignedCells
 from grnlab.tasks._decode import Embeddings, ProfileDecoder, chunks, embed_to_decode, rows_of
 from grnlab.tasks._slots import check_slots
 from grnlab.tasks._stream import run_cells
@@ -159,7 +159,7 @@ def _mean_of_donors(model: Any, embeddings: Embeddings, name: str, members: list
 
 
 def _profiles(
-    decoder: ProfileDecoder, embeddings: Embeddings, cells: CellSource, n_vars: int, depth: float
+    decoder: ProfileDecoder, embeddings: Embeddings, cells: AlignedCells, n_vars: int, depth: float
 ) -> np.ndarray:
     """Expected counts of the columns of the data."""
     share_BG = decoder(embeddings).mean_BT.cpu().numpy()

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from grnlab.backbones.base import AttentionSpec, Encoded
-from grnlab.backbones.registry import one_line
+from grnlab.backbones.module import BackboneModule
 from grnlab.data.tokens import CellTokens
 from grnlab.genes import GeneVocab
 from grnlab.nn import PerformerStack, Recorder, TransformerStack
@@ -20,7 +20,7 @@ from grnlab.nn.attention import head_projections
 from grnlab.nn.post_norm import PostNormStack
 
 
-class PublishedModel(nn.Module, ABC):
+class PublishedModel(BackboneModule, ABC):
     """A published transformer, reduced to what its attention needs: nothing that predicts, no dropout.
 
     Where the publisher puts special tokens behind the genes, they stand before them here: attention does not know the
@@ -41,15 +41,9 @@ class PublishedModel(nn.Module, ABC):
     """What a gene says depends on all others of the cell: show every gene, whichever are asked about."""
 
     def __init__(self, vocab: GeneVocab, config: Any, *, name: str) -> None:
-        super().__init__()
-        self.vocab, self.config, self.name = vocab, config, name
-        self.weights_hash = ""
-        self.provenance: dict[str, Any] = {}
-        self.heads: dict[str, list[list[float]]] = {}
+        super().__init__(vocab, config, name=name)
         self.gene_embedding = nn.Embedding(len(vocab), config.d_model)
         self.final_norm: nn.Module = nn.Identity()
-
-    __str__ = one_line
 
     @property
     @abstractmethod
@@ -70,11 +64,6 @@ class PublishedModel(nn.Module, ABC):
         config = self.config
         d_head = config.d_model // config.n_heads
         return AttentionSpec(config.n_layers, config.n_heads, d_head, d_head**-0.5, self.n_prefix)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return self.gene_embedding.weight.device
 
     def output_projections(self) -> list[Tensor]:
         """What turns the values of each head into what it adds to a token, per layer: shape (H, M, d_head)."""
