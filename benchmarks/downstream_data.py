@@ -10,7 +10,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 import grnlab as gl
-from grnlab.tasks import drug_fingerprints
+from grnlab.data import fingerprints as morgan
 
 LINES = {
     "A549": "A549_LUNG",
@@ -36,7 +36,7 @@ def responses(data: Path) -> pd.DataFrame:
 def fingerprints(data: Path, drugs: pd.Index) -> pd.DataFrame:
     """Morgan fingerprints."""
     table = _drugs(data).drop_duplicates("Name").set_index("Name")
-    return drug_fingerprints(table.loc[drugs, "smiles"].to_dict())
+    return morgan(table.loc[drugs, "smiles"].to_dict())
 
 
 def targets(data: Path, drugs: pd.Index, embeddings: pd.DataFrame) -> pd.DataFrame:

@@ -9,7 +9,6 @@ from grnlab.tasks.drug_response import DrugResponse, DrugResponseConfig, fit_dru
 from grnlab.tasks.embed import cell_embeddings, embed
 from grnlab.tasks.fine_tune import FineTuneConfig, fine_tune
 from grnlab.tasks.fine_tuned import FineTuned
-from grnlab.tasks.fingerprints import drug_fingerprints
 from grnlab.tasks.gene_embeddings import gene_embeddings
 from grnlab.tasks.generate import generate
 from grnlab.tasks.importance import gene_importance
@@ -39,7 +38,6 @@ __all__ = [
     "denoise",
     "differential",
     "draw_responses",
-    "drug_fingerprints",
     "drug_response_scores",
     "embed",
     "embed_at_depth",

@@ -237,7 +237,7 @@ def fit_drug_response(
     cell_features
         One row per line: embeddings, expression, methylation, tissue.
     drug_features
-        One row per drug, see :func:`drug_fingerprints`; needed by all heads but ``"per_drug"``.
+        One row per drug, see :func:`grnlab.data.fingerprints`; needed by all heads but ``"per_drug"``.
     config
         Head and sizes.
 
@@ -264,7 +264,10 @@ def fit_drug_response(
         msg = "responses holds no value to train on."
         raise ValueError(msg)
     if drug_features is None and config.head != "per_drug":
-        msg = f"head={config.head!r} needs drug_features, one row per drug (see drug_fingerprints); or head='per_drug'."
+        msg = (
+            f"head={config.head!r} needs drug_features, one row per drug (see grnlab.data.fingerprints); "
+            "or head='per_drug'."
+        )
         raise ValueError(msg)
     check_features(cell_features, "cell_features", rows=responses.index)
     if config.head != "per_drug" and drug_features is not None:

@@ -45,6 +45,18 @@ def test_fingerprints_of_the_largest_part():
             fingerprints({"x": text})
 
 
+def test_fingerprints_of_like_drugs_are_alike():
+    pytest.importorskip("rdkit")
+    names = {"aspirin": "CC(=O)OC1=CC=CC=C1C(=O)O", "salicylic acid": "O=C(O)C1=CC=CC=C1O", "ethanol": "CCO"}
+    bits = fingerprints(names)
+
+    def tanimoto(one, other):
+        both = (bits.loc[one] * bits.loc[other]).sum()
+        return both / (bits.loc[one].sum() + bits.loc[other].sum() - both)
+
+    assert tanimoto("aspirin", "salicylic acid") > tanimoto("aspirin", "ethanol")
+
+
 def test_without_rdkit_the_pip_line_is_named(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "rdkit.Chem", None)
     with pytest.raises(ImportError, match=r"grnlab\[drugs\]"):

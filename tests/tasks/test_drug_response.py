@@ -7,13 +7,10 @@ from hypothesis import strategies as st
 from grnlab.tasks import (
     DrugResponseConfig,
     baseline_responses,
-    drug_fingerprints,
     drug_response_scores,
     fit_drug_response,
     split_responses,
 )
-
-SMILES = {"aspirin": "CC(=O)OC1=CC=CC=C1C(=O)O", "salicylic acid": "O=C(O)C1=CC=CC=C1O", "ethanol": "CCO"}
 
 
 @pytest.fixture(scope="module")
@@ -89,20 +86,6 @@ def test_a_perfect_prediction_and_a_constant_one(table):
     assert perfect["n_drugs"] == 20
     constant = drug_response_scores(responses, responses * 0 + 1)
     assert np.isnan(constant["pearson"])
-
-
-def test_fingerprints_of_like_drugs_are_alike():
-    pytest.importorskip("rdkit")
-    bits = drug_fingerprints(SMILES)
-    assert bits.shape == (3, 1024)
-
-    def tanimoto(one, other):
-        both = (bits.loc[one] * bits.loc[other]).sum()
-        return both / (bits.loc[one].sum() + bits.loc[other].sum() - both)
-
-    assert tanimoto("aspirin", "salicylic acid") > tanimoto("aspirin", "ethanol")
-    with pytest.raises(ValueError, match="'nonsense'"):
-        drug_fingerprints({"nonsense": "C1CC", "ethanol": "CCO"})
 
 
 def test_bad_input_is_told(table):
