@@ -67,7 +67,7 @@ def simulated(cases: Iterator[Case], steps: list[int]) -> Iterator[dict[str, obj
         for n_steps in steps:
             start = time.process_time()
             model = gl.tl.adapt(
-                None, adata, genes="all", max_steps=max(n_steps, 1), lr=None if n_steps else 0.0, progress=False
+                adata, genes="all", max_steps=max(n_steps, 1), lr=None if n_steps else 0.0, progress=False
             )
             trained = time.process_time() - start
             for method in ("attention", "jacobian"):
@@ -93,7 +93,7 @@ def real(data: Path, steps: list[int], rates: list[float]) -> Iterator[dict[str,
     for n_steps in filter(None, steps):
         for lr in rates:
             start = time.process_time()
-            adapted = gl.tl.adapt(model, cells, max_steps=n_steps, lr=lr, progress=False)
+            adapted = gl.tl.adapt(cells, model, max_steps=n_steps, lr=lr, progress=False)
             variants.append((f"{n_steps} steps, lr {lr:g}", adapted, time.process_time() - start))
     for label, one, seconds in variants:
         with tempfile.TemporaryDirectory() as folder:

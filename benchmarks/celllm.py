@@ -129,7 +129,7 @@ def scores_of(adata: ad.AnnData, models: dict[str, Any], *, name: str, seed: int
             # without its cache: weights that change would stay what they were when it was first used
             with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
                 tuned = gl.tl.fine_tune(
-                    model, adata[train].copy(), target="cell_type", freeze=freeze, genes=genes, config=config,
+                    adata[train].copy(), model, target="cell_type", freeze=freeze, genes=genes, config=config,
                     progress=False,
                 )  # fmt: skip
                 found = tuned.predict(adata[test].copy()).reindex(columns=classes).to_numpy()

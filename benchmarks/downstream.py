@@ -229,7 +229,7 @@ def fine_tune(data: Path, models: Models, seeds: Sequence[int], *, quick: bool) 
                     config = FineTuneConfig(max_epochs=30 if freeze else 6, share=share, val_fraction=0.15, seed=0)
                     with Timed() as timed:
                         tuned = gl.tl.fine_tune(
-                            model, cells[~test].copy(), target="is", freeze=freeze, genes=1_000, config=config,
+                            cells[~test].copy(), model, target="is", freeze=freeze, genes=1_000, config=config,
                             progress=False,
                         )  # fmt: skip
                         scores = tuned.evaluate(cells[test].copy())

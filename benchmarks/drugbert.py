@@ -236,7 +236,7 @@ class Split:
     def fitted(self, model: DrugBert) -> DrugBert:
         """The model, fine-tuned."""
         steps = {"max_steps": 20, "val_every": 10} if self.quick else {"max_steps": 250, "val_every": 25}
-        return fit_responses(model, self.train, features=self.features, config=ResponseConfig(seed=self.seed, **steps))
+        return fit_responses(self.train, model, features=self.features, config=ResponseConfig(seed=self.seed, **steps))
 
     def model(self, **config: Any) -> DrugBert:
         """A new model."""

@@ -80,7 +80,7 @@ def predictions(signatures: ad.AnnData, features: pd.DataFrame, *, seed: int, st
         torch.manual_seed(seed)
         new = DrugBert(vocab, DrugBertConfig(decoder="mlp", features=tuple(features.columns), additive_rank=rank))
         config = ResponseConfig(max_steps=steps, val_every=min(25, steps), seed=seed)
-        model = fit_responses(new, known, features=features, config=config)
+        model = fit_responses(known, new, features=features, config=config)
         predicted = predict_responses(model, features.loc[[UNSEEN]])
         made[name] = draw_responses(predicted, known, features, n_draws=N_DRAWS, spread=0.25)[UNSEEN]
     made["neighbours"] = known.obs["drug"].to_numpy()[near]

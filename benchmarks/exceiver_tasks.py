@@ -198,7 +198,7 @@ def tuned(
     fit_on.obs["ln_ic50"] = y[0].to_numpy(float)[kept[0]]
     config = FineTuneConfig(max_epochs=3, val_fraction=0.1)
     found = gl.tl.fine_tune(
-        models[0], fit_on, target="ln_ic50", kind="regression", genes=500, config=config, progress=False
+        fit_on, models[0], target="ln_ic50", kind="regression", genes=500, config=config, progress=False
     )
     found.backbone._buffers = dict(models[1]._buffers)
     return explained(y[1].to_numpy(float)[kept[1]], found.predict(judge_on).iloc[:, 0].to_numpy(float))

@@ -190,7 +190,7 @@ def same_training(folder: Path) -> str:
     """A model adapted twice with one seed: the same weights file."""
     saved = []
     for name in ("first", "second"):
-        gl.tl.adapt(model(), cells(), max_steps=2, batch_size=4, progress=False, out=folder / name, genes="all")
+        gl.tl.adapt(cells(), model(), max_steps=2, batch_size=4, progress=False, out=folder / name, genes="all")
         saved.append((folder / name / "model.safetensors").read_bytes())
     assert saved[0] == saved[1], "weights differ"
     return "the same bytes"

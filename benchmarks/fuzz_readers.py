@@ -20,6 +20,7 @@ from grnlab.attention.sums import GroupSums, SumsFile
 from grnlab.backbones import ScPrint, ScPrintConfig, save_model
 from grnlab.backbones.base import AttentionSpec
 from grnlab.benchmark.hubs import read_markers
+from grnlab.data.probe import PROBE
 from grnlab.data.signatures import read_signatures
 from grnlab.genes import GeneVocab
 from grnlab.heads import HeadSet
@@ -187,6 +188,7 @@ READERS: dict[str, Reader] = {
 
 
 _WATCHES: list[Watch] = []
+PROBE.seconds = 3.0  # of waiting for a damaged file that hangs the HDF5 library; a sound one takes milliseconds
 
 
 def main(name: str, place: str, seconds: str, number: str) -> dict[str, Any]:

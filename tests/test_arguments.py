@@ -60,7 +60,7 @@ def test_settings_of_the_wrong_kind(settings, message):
 
 def test_a_batch_larger_than_the_cells(make_cells, human_model):
     with pytest.raises(ValueError, match=r"batch_size=1,000,000 is more than the 20 cells there are.*at most 1,024"):
-        gl.tl.adapt(human_model, make_cells(), batch_size=1_000_000, max_steps=1, progress=False)
+        gl.tl.adapt(make_cells(), human_model, batch_size=1_000_000, max_steps=1, progress=False)
 
 
 def test_a_printed_model_is_one_line(human_model):

@@ -103,7 +103,7 @@ def _model(
         import grnlab as gl
 
         plain = ad.AnnData(cells.X, obs=cells.obs, var=cells.var)
-        return gl.tl.adapt(None, plain, max_steps=config.adapt_steps, genes="all", seed=config.seed, progress=False)
+        return gl.tl.adapt(plain, max_steps=config.adapt_steps, genes="all", seed=config.seed, progress=False)
 
     return lambda: shared.get("adapted model", adapt)
 

@@ -97,7 +97,7 @@ def fit_translator(
     >>> from grnlab.evaluate import GoldStandard
     >>> from grnlab.heads import pair_features
     >>> data = gl.datasets.planted(n_cells=60)
-    >>> model = gl.tl.adapt(None, data.adata, tfs=data.tfs, max_steps=2, progress=False)
+    >>> model = gl.tl.adapt(data.adata, tfs=data.tfs, max_steps=2, progress=False)
     >>> features = pair_features(gl.tl.attention(data.adata, model, genes="all"))
     >>> gold = GoldStandard.from_frame(data.edges, name="planted")
     >>> gl.tl.fit_translator({"planted": (features, gold)}).summary().index.tolist()

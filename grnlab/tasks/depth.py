@@ -63,7 +63,7 @@ def enhance_depth(
     >>> from grnlab.backbones import XTrimoGeneConfig
     >>> data = gl.datasets.planted(n_cells=60)
     >>> untrained = XTrimoGeneConfig(n_layers=1, d_model=16, n_heads=2, d_decoder=16)
-    >>> model = gl.tl.adapt(None, data.adata, architecture=untrained, objectives=("read_depth",), max_steps=2,
+    >>> model = gl.tl.adapt(data.adata, architecture=untrained, objectives=("read_depth",), max_steps=2,
     ...     progress=False)
     >>> gl.tl.enhance_depth(data.adata, model, target_total=1e5)
     >>> data.adata.layers["enhanced"].shape == data.adata.shape

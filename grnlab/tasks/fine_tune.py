@@ -98,8 +98,8 @@ class FineTuneConfig:
 
 
 def fine_tune(
-    model: Backbone,
     adata: ad.AnnData,
+    model: Backbone,
     *,
     target: str,
     kind: str = "auto",
@@ -113,10 +113,10 @@ def fine_tune(
 
     Parameters
     ----------
-    model
-        A backbone, which is left as it is.
     adata
         Counts of labelled cells. Every cell given may be learned from: keep those to judge the result by apart.
+    model
+        A backbone, which is left as it is.
     target
         Column of ``adata.obs``: classes, or values (which are standardised).
     kind
@@ -154,7 +154,7 @@ def fine_tune(
     >>> import grnlab as gl
     >>> adata = gl.datasets.pbmc68k()[:80].copy()
     >>> adata.obs["monocyte"] = (adata.obs["cell_type"] == "CD14+ Monocyte").map({True: "yes", False: "no"})
-    >>> tuned = gl.tl.fine_tune(gl.load_model("grnlab-small"), adata, target="monocyte", freeze=True, progress=False)
+    >>> tuned = gl.tl.fine_tune(adata, gl.load_model("grnlab-small"), target="monocyte", freeze=True, progress=False)
     >>> tuned.predict(adata).shape, list(tuned.predict(adata).columns)
     ((80, 2), ['no', 'yes'])
     """

@@ -75,8 +75,8 @@ class ResponseConfig:
 
 
 def fit_responses(
-    model: DrugBert,
     adata: ad.AnnData,
+    model: DrugBert,
     *,
     features: pd.DataFrame | None = None,
     config: ResponseConfig | None = None,
@@ -87,11 +87,11 @@ def fit_responses(
 
     Parameters
     ----------
-    model
-        A pretrained or new model with conditions; left as it is.
     adata
         Signatures with the conditions in ``obs``, see :func:`grnlab.data.read_signatures`. Best scaled, see
         :func:`grnlab.data.scale_signatures`.
+    model
+        A pretrained or new model with conditions; left as it is.
     features
         Drugs × features, those the model was made for; every drug of `adata` must be among them.
     config
@@ -122,7 +122,7 @@ def fit_responses(
     >>> obs, var = pd.DataFrame({"drug": features.index}, features.index), pd.DataFrame(index=panel.symbols)
     >>> measured = ad.AnnData(features.to_numpy() @ rng.normal(size=(3, 6)), obs, var)
     >>> model = DrugBert(panel, DrugBertConfig(n_layers=1, d_model=8, n_heads=1, features=tuple(features)))
-    >>> fitted = gl.tl.fit_responses(model, measured, features=features, config=ResponseConfig(max_steps=2))
+    >>> fitted = gl.tl.fit_responses(measured, model, features=features, config=ResponseConfig(max_steps=2))
     >>> predicted = gl.tl.predict_responses(fitted, features[:3])
     >>> predicted.shape, gl.tl.draw_responses(predicted, measured, features, n_draws=4)["drug0"].shape
     ((3, 6), (4, 6))

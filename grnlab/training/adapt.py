@@ -42,8 +42,8 @@ _UNTIL_THE_CLOCK = 1_000_000  # steps of a run that ends by its minutes
 
 
 def adapt(
-    model: Pretrained | None,
     adata: ad.AnnData,
+    model: Pretrained | None = None,
     *,
     max_steps: int | None = None,
     max_minutes: float | None = None,
@@ -65,11 +65,11 @@ def adapt(
 
     Parameters
     ----------
+    adata
+        Counts. For measurements that are no counts see :func:`grnlab.pp.pseudo_counts`.
     model
         A backbone, which is left as it is; or None: a new small one that knows the genes of `adata` by their own names,
         for species or simulations no model has seen.
-    adata
-        Counts. For measurements that are no counts see :func:`grnlab.pp.pseudo_counts`.
     max_steps, max_minutes
         The run ends at whichever comes first; by default after 1,000 steps, or 3,000 for a new model. With the same
         steps and `seed` the weights come out the same on one machine; minutes depend on its speed.
@@ -120,7 +120,7 @@ def adapt(
     --------
     >>> import grnlab as gl
     >>> data = gl.datasets.planted(n_cells=60)
-    >>> model = gl.tl.adapt(None, data.adata, tfs=data.tfs, max_steps=2, progress=False)
+    >>> model = gl.tl.adapt(data.adata, tfs=data.tfs, max_steps=2, progress=False)
     >>> model.provenance["adapted"]["n_cells"], model.provenance["adapted"]["from"]
     (60, 'random weights')
     """

@@ -202,6 +202,6 @@ def test_trains_saves_adapts(two_kinds, tmp_path):
     with torch.no_grad():
         torch.testing.assert_close(loaded.encode(tokens).cell_BM, model.encode(tokens).cell_BM, rtol=0, atol=0.05)
     assert len(gl.tl.infer_networks(gl.tl.attention(adata, loaded), top_k=3)) == 1
-    adapted = gl.tl.adapt(loaded, adata, max_steps=1, progress=False)
+    adapted = gl.tl.adapt(adata, loaded, max_steps=1, progress=False)
     assert type(adapted) is CellLM
     assert not torch.equal(adapted.gene_embedding.weight, loaded.gene_embedding.weight)

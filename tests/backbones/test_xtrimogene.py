@@ -236,7 +236,7 @@ def test_it_trains_and_adapts(make, human_vocab, make_cells, tmp_path, settings)
     first, last = (point["val/loss"] for point in model.provenance["loss_curve"])
     assert last < first
     loaded = load_model(tmp_path / "model")
-    adapted = gl.tl.adapt(loaded, make_cells(), max_steps=2, progress=False)
+    adapted = gl.tl.adapt(make_cells(), loaded, max_steps=2, progress=False)
     assert "val/loss" in adapted.provenance["adapted"]["loss_curve"][-1]
     assert not torch.equal(adapted.to_decoder.weight, loaded.to_decoder.weight)
 

@@ -45,7 +45,7 @@ def model(data):
 
 def tune(model, adata, *, freeze=True, target="kind", kind="auto", **options):
     config = FineTuneConfig(**(FAST | options))
-    return tl.fine_tune(model, adata, target=target, kind=kind, freeze=freeze, config=config, progress=False)
+    return tl.fine_tune(adata, model, target=target, kind=kind, freeze=freeze, config=config, progress=False)
 
 
 def weights(module):
@@ -217,7 +217,7 @@ def test_other_bad_input_is_told(data, model):
     blank = ad.AnnData(np.eye(2, 44, 43, dtype=np.float32), var=adata.var)
     blank.X[:, 43] = 1
     with pytest.raises(ValueError, match="express none of the"):
-        tl.fine_tune(model, with_kind(blank, adata), target="kind", genes=["TF0", "TF1"], progress=False)
+        tl.fine_tune(with_kind(blank, adata), model, target="kind", genes=["TF0", "TF1"], progress=False)
 
 
 def with_kind(blank, adata):

@@ -56,7 +56,7 @@ def make(tiny_vocab, simulated):
 @pytest.fixture(scope="module")
 def fitted(make, parts):
     known, _, features = parts
-    return fit_responses(make(decoder="mlp", additive_rank=5), known, features=features, config=FAST)
+    return fit_responses(known, make(decoder="mlp", additive_rank=5), features=features, config=FAST)
 
 
 def agreement(model, adata, features):
@@ -80,7 +80,7 @@ def test_the_linear_path_alone_is_ridge_regression(make, parts):
     known, unseen, features = parts
     known, unseen = (x[(x.obs["cell"] == "A375") & (x.obs["dose"] == 10)].copy() for x in (known, unseen))
     config = ResponseConfig(max_steps=1, n_tokens=30, lr=1e-12, val_every=1, val_fraction=0.15)
-    model = fit_responses(make(cells=(), dose=False, additive_rank=5), known, features=features, config=config)
+    model = fit_responses(known, make(cells=(), dose=False, additive_rank=5), features=features, config=config)
     said = set(model.provenance["responses"]["held_out_drugs"])
     rows = ~known.obs["drug"].isin(said).to_numpy()
     x, at = (features.loc[names].to_numpy() for names in (known.obs["drug"][rows], unseen.obs["drug"]))
@@ -98,7 +98,7 @@ def test_fitting_learns_is_repeatable_and_leaves_the_model_as_it_was(make, parts
     known, _, features = parts
     model = make(decoder=decoder)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    runs = [fit_responses(model, known, features=features, config=FAST) for _ in range(2)]
+    runs = [fit_responses(known, model, features=features, config=FAST) for _ in range(2)]
     for name, value in model.state_dict().items():
         torch.testing.assert_close(value, before[name])
     for name, value in runs[0].state_dict().items():
@@ -157,7 +157,7 @@ def test_pretraining_comes_first_and_carries_over(make, parts, tmp_path, tiny_vo
     pretrain(tiny_vocab, cells, model=config, config=settings, out=tmp_path / "base", progress=False)
     base = load_model(tmp_path / "base")
     assert base.provenance["settings"]["objectives"] == ["mask_values", "tell_conditions"]
-    tuned = fit_responses(base, known, features=features, config=ResponseConfig(max_steps=2, val_every=1, n_tokens=9))
+    tuned = fit_responses(known, base, features=features, config=ResponseConfig(max_steps=2, val_every=1, n_tokens=9))
     assert tuned.provenance["settings"] == base.provenance["settings"]
     assert tuned.provenance["responses"]["settings"]["n_tokens"] == 9
 
@@ -166,23 +166,23 @@ def test_bad_input_of_the_fit_is_named(make, parts, tiny_vocab):
     known, _, features = parts
     model = make()
     with pytest.raises(ValueError, match="features must be given"):
-        fit_responses(model, known)
+        fit_responses(known, model)
     with pytest.raises(ValueError, match=r"drugs have no features: \['drug0'"):
-        fit_responses(model, known, features=features.iloc[5:])
+        fit_responses(known, model, features=features.iloc[5:])
     with pytest.raises(ValueError, match="lacks 1 of the 5 features"):
-        fit_responses(model, known, features=features.iloc[:, 1:])
+        fit_responses(known, model, features=features.iloc[:, 1:])
     with pytest.raises(ValueError, match=r"holds \['HeLa'\], which the model does not know"):
-        fit_responses(model, _with(known, cell="HeLa"), features=features)
+        fit_responses(_with(known, cell="HeLa"), model, features=features)
     with pytest.raises(ValueError, match="dose must be above 0"):
-        fit_responses(model, _with(known, dose=0.0), features=features)
+        fit_responses(_with(known, dose=0.0), model, features=features)
     with pytest.raises(ValueError, match="at least four are needed"):
-        fit_responses(model, known[known.obs["drug"].isin(["drug0", "drug1"])].copy(), features=features)
+        fit_responses(known[known.obs["drug"].isin(["drug0", "drug1"])].copy(), model, features=features)
     bare = known.copy()
     bare.obs = bare.obs[["drug"]]
     with pytest.raises(ValueError, match="nothing to predict from"):
-        fit_responses(make(features=()), bare)
+        fit_responses(bare, make(features=()))
     with pytest.raises(ValueError, match="must be a DrugBert"):
-        fit_responses(ScPrint(tiny_vocab), known, features=features)
+        fit_responses(known, ScPrint(tiny_vocab), features=features)
     with pytest.raises(ValueError, match="max_steps=0 must be a whole number"):
         ResponseConfig(max_steps=0)
     for options in ({"warmup": -1}, {"weight_decay": -1.0}, {"average": 1.0}):
@@ -193,7 +193,7 @@ def test_bad_input_of_the_fit_is_named(make, parts, tiny_vocab):
 def test_no_warm_up_and_doses_of_any_type(make, parts, fitted):
     known, _, features = parts
     config = ResponseConfig(max_steps=1, batch_size=4, n_tokens=5, warmup=0, val_fraction=0.15)
-    assert fit_responses(make(), known, features=features, config=config).provenance["responses"]["curve"]
+    assert fit_responses(known, make(), features=features, config=config).provenance["responses"]["curve"]
     with pytest.raises(ValueError, match="features has no rows"):
         predict_responses(fitted, features.iloc[:0], cell="A375", dose=1.0)
     one = predict_responses(fitted, features.iloc[:2], cell="A375", dose=1.0)
@@ -230,7 +230,7 @@ def test_bad_input_of_the_prediction_is_named(fitted, parts):
 
 def test_a_model_without_drugs_predicts_from_cell_and_dose(make, parts):
     known = parts[0]
-    model = fit_responses(make(features=()), known, config=FAST)
+    model = fit_responses(known, make(features=()), config=FAST)
     made = predict_responses(model, cell=["A375", "MCF7"], dose=10.0)
     assert made.shape == (2, 30)
     assert "drug" not in made.obs

@@ -110,7 +110,7 @@ def test_a_damaged_folder_is_told(verbs, make_cells, tmp_path, harm):
 def test_what_is_no_data_or_no_model(make_cells, class_model, verb):
     def call(adata, model):
         given = {"fine_tune": {"target": "cell_type"}, "generate": {"swap": SWAP}}.get(verb, {})
-        return getattr(tl, verb)(*((model, adata) if verb == "fine_tune" else (adata, model)), **given)
+        return getattr(tl, verb)(adata, model, **given)
 
     with pytest.raises(ValueError, match=r"adata is a str; expected an AnnData: read it with grnlab\.io\.read"):
         call("cells.h5ad", class_model)

@@ -47,5 +47,5 @@ def test_training_and_going_on(two_states, tiny_vocab, tmp_path):
     assert right.float().mean() > 0.9
     adata = ad.AnnData(two_states.counts[:40])
     adata.var_names = tiny_vocab.symbols
-    adapted = adapt(model.standardised(adata), adata, max_steps=2, progress=False)
+    adapted = adapt(adata, model.standardised(adata), max_steps=2, progress=False)
     assert list(adapted.provenance["adapted"]["settings"]["objectives"]) == ["discrete_noise"]

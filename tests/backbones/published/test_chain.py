@@ -267,7 +267,7 @@ def test_read_outs_that_need_a_decoder_are_refused(model, real_cells):
     with pytest.raises(ValueError, match=r"method='jacobian' needs a model that .* has no decode"):
         gl.tl.read_out(real_cells, model, "jacobian", genes=20)
     with pytest.raises(ValueError, match="read without its decoder, so it cannot be trained here"):
-        gl.tl.adapt(model, real_cells, max_steps=1)
+        gl.tl.adapt(real_cells, model, max_steps=1)
 
 
 def by_hand_maps(model, cell, genes):
