@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import anndata as ad
@@ -12,7 +11,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from grnlab.backbones.base import Backbone
-from grnlab.data.counts import counts_of
+from grnlab.data.counts import check_adata, counts_of
 from grnlab.data.groups import cell_groups
 from grnlab.data.names import align_genes
 from grnlab.data.select import select_genes
@@ -152,21 +151,6 @@ def described(model: Backbone, alignment: str, groupby: str | None, groups: dict
         "groupby": groupby or "",
         "cells_per_group": {name: len(cells) for name, cells in groups.items()},
     }
-
-
-def check_adata(adata: Any) -> None:
-    """Refuse what is no AnnData, such as the path of one.
-
-    Raises
-    ------
-    ValueError
-        When it is none.
-    """
-    if not isinstance(adata, ad.AnnData):
-        mend = "read it with grnlab.io.read, or open it with anndata.read_h5ad(path, backed='r')"
-        mend = mend if isinstance(adata, str | Path) else "see the order of the arguments"
-        msg = f"adata is a {type(adata).__name__}; expected an AnnData: {mend}."
-        raise ValueError(msg)
 
 
 def check_backbone(model: Any) -> None:

@@ -24,6 +24,7 @@ from grnlab.genes import GeneVocab
 
 FORMAT = 1
 FILES = ("model.safetensors", "config.json", "genes.tsv.gz", "README.md")
+_ANY_SIZE = 10_000  # a number in a configuration that is not suspicious, whatever the weights
 _BUILTIN = "grnlab.backbones"
 _PICKLES = (".ckpt", ".pt", ".pth", ".bin", ".pkl", ".pickle")
 
@@ -168,9 +169,10 @@ def load_model(
         msg = f"{folder / 'genes.tsv.gz'} is not the vocabulary this model was trained with; restore the original file."
         raise ValueError(msg)
     try:
-        model = build_model(
-            vocab, known[config["architecture"]].config.from_dict(config["config"]), name=config["name"]
-        )
+        _check_numbers(config["config"], weights)
+        sizes = known[config["architecture"]].config.from_dict(config["config"])
+        _check_shapes(vocab, sizes, weights)
+        model = build_model(vocab, sizes, name=config["name"])
         model.load_state_dict({key: x.float() if x.is_floating_point() else x for key, x in weights.items()})
     except (RuntimeError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         msg = f"the weights in {folder} do not fit its config.json: {error}"
@@ -231,6 +233,31 @@ def _refuse_what_is_no_folder(name: str | Path, folder: Path) -> None:
 def _to_file(value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """Copy of a weight (tied ones may not share memory in a file); what is not floating keeps its type."""
     return value.detach().to("cpu", dtype if value.is_floating_point() else value.dtype, copy=True).contiguous()
+
+
+def _check_numbers(config: Any, weights: Mapping[str, torch.Tensor]) -> None:
+    """Refuse numbers of layers, and sizes, that no model with these weights can have: building it might never end."""
+    largest = max((max(weight.shape, default=1) for weight in weights.values()), default=1)
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            _check_numbers(value, weights)
+        most = len(weights) if "layers" in key else max(largest, _ANY_SIZE)
+        if isinstance(value, int) and abs(value) > most:
+            msg = f"{key} is {value}, which is more than {most:,}."
+            raise ValueError(msg)
+
+
+def _check_shapes(vocab: GeneVocab, sizes: Any, weights: Mapping[str, torch.Tensor]) -> None:
+    """Compare shapes with those of a model without storage, before memory for the real one is taken."""
+    try:
+        with torch.device("meta"):
+            expected = build_model(vocab, sizes, name="").state_dict()
+    except (NotImplementedError, RuntimeError):
+        return  # an architecture that needs values to be built
+    for key, weight in expected.items():
+        if key in weights and weights[key].shape != weight.shape:
+            msg = f"{key} has the shape {tuple(weights[key].shape)}; expected {tuple(weight.shape)}."
+            raise ValueError(msg)
 
 
 def _checked_heads(name: str, chosen: Sequence[Sequence[float]], model: Any) -> list[list[float]]:

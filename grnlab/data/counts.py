@@ -1,5 +1,8 @@
 """Counts must be counts: checks with a mend, and counts recovered from log-normalised values."""
 
+from pathlib import Path
+from typing import Any
+
 import anndata as ad
 import numpy as np
 import scipy.sparse as sp
@@ -78,15 +81,47 @@ def check_counts(X: object, *, name: str = "adata.X") -> sp.csr_matrix:
     return counts
 
 
+def check_sparse(X: Any, name: str) -> None:
+    """Refuse a sparse matrix whose pointers or indices lead outside: scipy crashes on them, or runs for ever.
+
+    Raises
+    ------
+    ValueError
+        When it is such a matrix; anything that is not sparse passes.
+    """
+    if hasattr(X, "check_format"):
+        try:
+            X.check_format(full_check=True)
+        except (ValueError, TypeError) as error:
+            msg = f"{name} is damaged: {error}. Restore the original file."
+            raise ValueError(msg) from error
+
+
+def check_adata(adata: Any) -> None:
+    """Refuse what is no AnnData, such as the path of one.
+
+    Raises
+    ------
+    ValueError
+        When it is none.
+    """
+    if not isinstance(adata, ad.AnnData):
+        mend = "read it with grnlab.io.read, or open it with anndata.read_h5ad(path, backed='r')"
+        mend = mend if isinstance(adata, str | Path) else "see the order of the arguments"
+        msg = f"adata is a {type(adata).__name__}; expected an AnnData: {mend}."
+        raise ValueError(msg)
+
+
 def counts_of(adata: ad.AnnData, *, layer: str | None = None) -> sp.csr_matrix:
     """Checked counts of an AnnData, from ``X`` or a layer.
 
     Raises
     ------
     ValueError
-        As :func:`check_counts`; or when `layer` does not exist. If ``X`` fails but another slot holds counts, the
-        message names the slot.
+        As :func:`check_counts`; or when `adata` is no AnnData, or `layer` does not exist. If ``X`` fails but another
+        slot holds counts, the message names the slot.
     """
+    check_adata(adata)
     if layer is not None:
         if layer not in adata.layers:
             msg = f"layer={layer!r} is not in adata.layers; there are {sorted(adata.layers)}."
@@ -196,12 +231,7 @@ def _as_csr(X: object, name: str) -> sp.csr_matrix:
         X = X.to_memory()
     elif not sp.issparse(X):
         X = np.asarray(X)  # a data set of a backed file, a data frame
-    if hasattr(X, "check_format"):
-        try:
-            X.check_format(full_check=True)  # scipy runs for ever, or beyond its memory, on pointers that make no rows
-        except (ValueError, TypeError) as error:
-            msg = f"{name} is damaged: {error}. Restore the original file."
-            raise ValueError(msg) from error
+    check_sparse(X, name)
     try:
         matrix = sp.csr_matrix(X)
     except (ValueError, TypeError) as error:

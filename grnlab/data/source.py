@@ -134,6 +134,9 @@ class CellSource:
             name = f"{name}[{start}:{stop}]"
         raw = self._read(start, stop)
         if isinstance(raw, sp.csr_matrix):
+            if not len(raw.indices) == len(raw.data) == raw.nnz:
+                msg = f"{name} has {len(raw.indices)} column numbers of {raw.nnz} values; the file is damaged."
+                raise ValueError(msg)
             if raw.nnz and (raw.indices.min() < 0 or raw.indices.max() >= self.shape[1]):
                 msg = f"{name} has column numbers outside 0 to {self.shape[1] - 1}; the file is damaged."
                 raise ValueError(msg)

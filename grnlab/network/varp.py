@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from grnlab.data.counts import check_sparse
+
 if TYPE_CHECKING:
     import anndata as ad
 
@@ -22,7 +24,7 @@ def network_from_varp(
     Raises
     ------
     ValueError
-        When there is no such matrix, or it holds values that are not finite.
+        When there is no such matrix, or it is damaged or holds values that are not finite.
 
     Examples
     --------
@@ -37,6 +39,7 @@ def network_from_varp(
     if key not in adata.varp:
         msg = f"adata.varp has no {key!r}; it has {list(adata.varp)}."
         raise ValueError(msg)
+    check_sparse(adata.varp[key], f"adata.varp[{key!r}]")
     matrix = sp.coo_array(adata.varp[key])
     matrix.sum_duplicates()
     kept = (matrix.row != matrix.col) & (matrix.data != 0)

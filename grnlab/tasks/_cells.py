@@ -11,9 +11,9 @@ import numpy as np
 import scipy.sparse as sp
 
 from grnlab._provenance import versions, weights_identity
-from grnlab.attention.prepare import check_adata, check_backbone
+from grnlab.attention.prepare import check_backbone
 from grnlab.backbones.base import Backbone
-from grnlab.data.counts import check_counts, counts_of
+from grnlab.data.counts import check_adata, check_counts, counts_of
 from grnlab.data.names import align_genes
 from grnlab.data.select import select_genes
 

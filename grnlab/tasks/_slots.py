@@ -6,7 +6,7 @@ from typing import Any
 
 import anndata as ad
 
-from grnlab.attention.prepare import check_adata
+from grnlab.data.counts import check_adata
 
 
 def check_slots(

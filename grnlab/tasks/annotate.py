@@ -14,8 +14,9 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from grnlab.attention.prepare import check_adata, check_backbone
+from grnlab.attention.prepare import check_backbone
 from grnlab.backbones.base import Backbone
+from grnlab.data.counts import check_adata
 from grnlab.data.groups import cell_groups
 from grnlab.tasks._cells import open_cells
 from grnlab.tasks._stream import batches, run_cells

@@ -11,8 +11,8 @@ import anndata as ad
 import numpy as np
 import scipy.sparse as sp
 
-from grnlab.attention.prepare import check_adata
 from grnlab.backbones.base import Backbone
+from grnlab.data.counts import check_adata
 from grnlab.tasks._cells import AlignedCells
 from grnlab.tasks._decode import Embeddings, ProfileDecoder, check_decoder, chunks, embed_to_decode, rows_of
 from grnlab.tasks._slots import check_slots, sign_slots

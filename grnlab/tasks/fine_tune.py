@@ -18,8 +18,9 @@ from torch import nn
 from grnlab import _progress
 from grnlab._optional import require
 from grnlab._provenance import versions
-from grnlab.attention.prepare import PreparedCells, check_adata, prepare_cells
+from grnlab.attention.prepare import PreparedCells, prepare_cells
 from grnlab.backbones.base import Backbone
+from grnlab.data.counts import check_adata
 from grnlab.tasks._head import Head, HeadedModel, apply_to_cells, check_not_blank, tokens_of
 from grnlab.tasks._rates import parameter_groups
 from grnlab.tasks._targets import Target, few_shot, split_cells, target_of

@@ -137,7 +137,19 @@ def test_config_with_a_part_of_the_wrong_kind(folder, key, value):
         load_model(folder)
 
 
-@pytest.mark.parametrize(("key", "value"), [("d_model", 0), ("n_heads", 0), ("classes", None), ("groups", [1])])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("d_model", 0),
+        ("d_model", 4_000),
+        ("d_model", 10**25),
+        ("n_heads", 0),
+        ("n_layers", 2_000_000),
+        ("n_layers", 10**25),
+        ("classes", None),
+        ("groups", [1]),
+    ],
+)
 def test_sizes_of_the_wrong_kind(folder, key, value):
     config = json.loads((folder / "config.json").read_text())
     config["config"][key] = value
