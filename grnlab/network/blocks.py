@@ -1,7 +1,6 @@
 """Networks of any mixture of blocks of cells, from queries and keys that were pooled once per block."""
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -9,10 +8,11 @@ from grnlab.attention import AttentionMaps, GroupMaps
 from grnlab.heads import HeadSet
 from grnlab.network.infer import Plan
 from grnlab.network.network import GeneNetwork
+from grnlab.network.rules import EdgeRules
 
 
 def infer_from_blocks(
-    maps: AttentionMaps, heads: HeadSet | None = None, *, name: str = "cells", **settings: Any
+    maps: AttentionMaps, heads: HeadSet | None, rules: EdgeRules, *, name: str = "cells"
 ) -> Callable[[np.ndarray], GeneNetwork]:
     """Make the function that `permutation_test` and `bootstrap` call, its rows being the groups of `maps`.
 
@@ -23,7 +23,7 @@ def infer_from_blocks(
     ----------
     maps
         Pooled attention whose groups are blocks of cells (of one donor, or random ones), with their expression.
-    heads, settings
+    heads, rules
         As in :func:`grnlab.tl.infer_networks`.
     name
         Name of the networks.
@@ -33,7 +33,7 @@ def infer_from_blocks(
     ValueError
         As `infer_networks`.
     """
-    plan = Plan(maps, heads, **settings)
+    plan = Plan(maps, heads, rules)
     blocks = list(maps.groups)
     provenance = {key: value for key, value in maps.provenance.items() if key not in ("groupby", "cells_per_group")}
 

@@ -13,6 +13,7 @@ from grnlab.heads import HeadSet
 from grnlab.network.blocks import infer_from_blocks
 from grnlab.network.differential import DifferentialNetworks, permutation_test
 from grnlab.network.network import GeneNetwork
+from grnlab.network.rules import EdgeRules
 from grnlab.network.stability import bootstrap
 
 logger = logging.getLogger(__name__)
@@ -25,6 +26,7 @@ def compare_blocks(
     adata: ad.AnnData,
     pool: Pool,
     heads: HeadSet | None,
+    rules: EdgeRules,
     *,
     condition: str,
     a: str,
@@ -34,7 +36,6 @@ def compare_blocks(
     n_blocks: int,
     seed: int,
     test: dict[str, Any],
-    settings: dict[str, Any],
 ) -> DifferentialNetworks:
     """Cut the cells of two conditions into blocks, pool these once, and shuffle them; see `tl.compare_conditions`."""
     columns = {"condition": condition, "units": units, "strata": strata}
@@ -52,7 +53,7 @@ def compare_blocks(
     cells = adata[kept].copy()
     maps = _pooled(cells, block, pool)
     first = table.groupby(block).first()
-    infer = infer_from_blocks(maps, heads, **settings)
+    infer = infer_from_blocks(maps, heads, rules)
     return permutation_test(
         infer,
         first["condition"].tolist(),
@@ -69,13 +70,13 @@ def bootstrap_blocks(
     adata: ad.AnnData,
     pool: Pool,
     heads: HeadSet | None,
+    rules: EdgeRules,
     *,
     name: str,
     units: str | None,
     n_blocks: int,
     n_bootstraps: int,
     seed: int,
-    settings: dict[str, Any],
 ) -> GeneNetwork:
     """Cut the cells of one group into blocks, pool these once, and draw them again; see `tl.bootstrap_networks`."""
     if units is None:
@@ -85,7 +86,7 @@ def bootstrap_blocks(
         cells = adata[(text != "").to_numpy()]
         block = pd.factorize(text[text != ""])[0]
     maps = _pooled(cells.copy(), block, pool)
-    infer = infer_from_blocks(maps, heads, name=name, **settings)
+    infer = infer_from_blocks(maps, heads, rules, name=name)
     return bootstrap(infer, len(maps.groups), n_bootstraps=n_bootstraps, seed=seed)
 
 

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Collection
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,7 @@ from grnlab.heads import HeadSet
 from grnlab.network.infer_scores import networks_from_scores
 from grnlab.network.network import GeneNetwork
 from grnlab.network.networks import NetworkSet
-from grnlab.network.tables import check_known
+from grnlab.network.rules import EdgeRules
 
 logger = logging.getLogger(__name__)
 _NORMALISATION = {
@@ -89,64 +90,27 @@ def infer_networks(
             "(grnlab.tl.read_out)."
         )
         raise ValueError(msg)
+    rules = EdgeRules(top_k, per, regulators, symmetrize, apc, min_fraction)
     if isinstance(maps, PairScores):
         if heads is not None:
             msg = "heads choose among attention maps; scores of a read-out have none left. Leave heads out."
             raise ValueError(msg)
-        _check(top_k, per)
-        return networks_from_scores(
-            maps,
-            _regulators(maps.genes, regulators),
-            top_k=top_k,
-            per=per,
-            regulators=regulators,
-            symmetrize=bool(symmetrize),
-            apc=apc,
-            min_fraction=min_fraction,
-        )
-    plan = Plan(
-        maps,
-        heads,
-        top_k=top_k,
-        per=per,
-        regulators=regulators,
-        symmetrize=symmetrize is not False,
-        apc=apc,
-        min_fraction=min_fraction,
-    )
+        return networks_from_scores(maps, rules)
+    plan = Plan(maps, heads, rules)
     networks = [plan.network(maps, group) for group in progress(maps.groups, desc="networks", unit="group")]
     return NetworkSet(networks, provenance={**maps.provenance, **plan.settings})
 
 
 class Plan:
-    """Checked settings of `infer_networks`, for one group after another; parameters as there."""
+    """Rules and heads made ready once, for one group of maps after another."""
 
-    def __init__(
-        self,
-        maps: AttentionMaps,
-        heads: HeadSet | None = None,
-        *,
-        top_k: int = 10,
-        per: str = "target",
-        regulators: str | Collection[str] = "tf",
-        symmetrize: bool = True,
-        apc: bool = False,
-        min_fraction: float = 0.02,
-    ) -> None:
-        _check(top_k, per)
+    def __init__(self, maps: AttentionMaps, heads: HeadSet | None, rules: EdgeRules) -> None:
+        self._rules = replace(rules, symmetrize=rules.symmetrize is not False)
         self._heads = heads or HeadSet.mean(maps.spec)
-        self._allowed = _regulators(maps.genes, regulators)
-        self._top_k, self._per, self._symmetrize, self._apc = top_k, per, symmetrize, apc
-        self._min_fraction = min_fraction
+        self._allowed = rules.allowed(maps.genes)
         self.settings = {
             "heads": self._heads.to_dict(),
-            "top_k": top_k,
-            "per": per,
-            "regulators": regulators if isinstance(regulators, str) else sorted({str(name) for name in regulators}),
-            "symmetrize": symmetrize,
-            "apc": apc,
-            "min_fraction": min_fraction,
-            "min_cells_per_gene": MIN_CELLS_PER_GENE,
+            **self._rules.to_dict(),
             "normalisation": _NORMALISATION[maps.spec.kind],
             "weight": "mean attention × number of genes",
             "kernel_path": maps.kernel_path,
@@ -155,19 +119,20 @@ class Plan:
 
     def network(self, maps: AttentionMaps, group: str) -> GeneNetwork:
         """Infer the network of one group of maps, which have the genes and heads of those of the plan."""
-        rows = _expressed(maps, group, self._min_fraction)
+        rules = self._rules
+        rows = _expressed(maps, group, rules.min_fraction)
         partner, value = maps.topk(
             group,
             # per regulator, a gene that may not regulate is dropped afterwards
-            self._top_k,
+            rules.top_k,
             self._heads.weights_LH,
             rows=rows,
-            candidates=np.intersect1d(rows, self._allowed) if self._per == "target" else None,
-            per="query" if self._per == "target" else "key",
-            symmetrize=self._symmetrize,
-            apc=self._apc,
+            candidates=np.intersect1d(rows, self._allowed) if rules.per == "target" else None,
+            per="query" if rules.per == "target" else "key",
+            symmetrize=bool(rules.symmetrize),
+            apc=rules.apc,
         )
-        edges = _edge_table(maps.genes.index, rows, partner, value, per=self._per, allowed=self._allowed)
+        edges = _edge_table(maps.genes.index, rows, partner, value, per=rules.per, allowed=self._allowed)
         genes = maps.genes.iloc[rows].drop(columns="token")
         if group in maps.expression:
             genes = genes.join(maps.expression[group])
@@ -175,34 +140,6 @@ class Plan:
         if len(edges) == 0:
             logger.warning("the network of %s has no edge: none of its genes may regulate", group)
         return GeneNetwork(edges, genes, name=group, provenance=provenance)
-
-
-def _check(top_k: int, per: str) -> None:
-    if per not in ("target", "regulator"):
-        msg = f"per={per!r} is unknown; choose 'target' or 'regulator'."
-        raise ValueError(msg)
-    if not isinstance(top_k, int | np.integer) or top_k < 1:
-        msg = f"top_k={top_k!r} must be a whole number of at least 1."
-        raise ValueError(msg)
-
-
-def _regulators(genes: pd.DataFrame, regulators: str | Collection[str]) -> np.ndarray:
-    if not isinstance(regulators, str):
-        names = check_known(regulators, genes.index, argument="regulators", where="the genes of the maps")
-        return np.sort(genes.index.get_indexer(names))
-    if regulators == "all":
-        return np.arange(len(genes))
-    if regulators != "tf":
-        msg = f"regulators={regulators!r} is unknown; choose 'tf' or 'all', or give gene names in a list."
-        raise ValueError(msg)
-    if "is_tf" not in genes.columns:
-        msg = "regulators='tf', but the table of genes has no column 'is_tf'; add it, give names, or 'all'."
-        raise ValueError(msg)
-    found = np.flatnonzero(genes["is_tf"].to_numpy(dtype=bool))
-    if len(found) == 0:
-        msg = "regulators='tf', but no gene of the maps is a known transcription factor; give names, or 'all'."
-        raise ValueError(msg)
-    return found
 
 
 def _expressed(maps: AttentionMaps, group: str, min_fraction: float) -> np.ndarray:

@@ -1,7 +1,7 @@
 """From the scores of a read-out to one network per group of cells."""
 
 import logging
-from collections.abc import Collection
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,78 +9,44 @@ import pandas as pd
 
 from grnlab._provenance import versions
 from grnlab.attention import PairScores
-from grnlab.attention.prepare import MIN_CELLS_PER_GENE, expressed_enough
+from grnlab.attention.prepare import expressed_enough
 from grnlab.network.network import GeneNetwork
 from grnlab.network.networks import NetworkSet
+from grnlab.network.rules import EdgeRules
 
 logger = logging.getLogger(__name__)
 
 
-def networks_from_scores(
-    scores: PairScores,
-    allowed: np.ndarray,
-    *,
-    top_k: int,
-    per: str,
-    regulators: str | Collection[str],
-    symmetrize: bool,
-    apc: bool,
-    min_fraction: float,
-) -> NetworkSet:
-    """Strongest pairs of each group as a network; checked parameters of :func:`grnlab.network.infer.infer_networks`.
-
-    Parameters
-    ----------
-    scores
-        Of a read-out; symmetrised and corrected here when asked.
-    allowed
-        Rows of ``scores.genes`` that may regulate.
-    top_k, per, regulators, symmetrize, apc, min_fraction
-        As there.
-    """
-    if symmetrize:
+def networks_from_scores(scores: PairScores, rules: EdgeRules) -> NetworkSet:
+    """Strongest pairs of each group as a network; scores are symmetrised and corrected here when asked."""
+    rules = replace(rules, symmetrize=bool(rules.symmetrize))
+    allowed = rules.allowed(scores.genes)
+    if rules.symmetrize:
         scores = scores.symmetrised()
-    if apc:
+    if rules.apc:
         scores = scores.apc()
-    settings = {
-        "top_k": top_k,
-        "per": per,
-        "regulators": regulators if isinstance(regulators, str) else sorted({str(name) for name in regulators}),
-        "symmetrize": symmetrize,
-        "apc": apc,
-        "min_fraction": min_fraction,
-        "min_cells_per_gene": MIN_CELLS_PER_GENE,
-        "weight": f"strength of the read-out {scores.method!r}",
-        "versions": versions(),
-    }
+    settings = rules.to_dict() | {"weight": f"strength of the read-out {scores.method!r}", "versions": versions()}
     provenance = {**scores.provenance, **settings}
-    networks = [
-        _network(scores, group, allowed, top_k, per, min_fraction=min_fraction, provenance=provenance)
-        for group in scores.groups
-    ]
+    networks = [_network(scores, group, allowed, rules, provenance) for group in scores.groups]
     return NetworkSet(networks, provenance=provenance)
 
 
 def _network(
-    scores: PairScores,
-    group: str,
-    allowed: np.ndarray,
-    top_k: int,
-    per: str,
-    *,
-    min_fraction: float,
-    provenance: dict[str, Any],
+    scores: PairScores, group: str, allowed: np.ndarray, rules: EdgeRules, provenance: dict[str, Any]
 ) -> GeneNetwork:
     strength_RT = scores.strength(group)
     enough = np.ones(len(scores.genes), dtype=bool)
     if group in scores.expression:
         expression = scores.expression[group]
         n_cells = scores.provenance.get("cells_per_group", scores.n_cells)[group]
-        enough = expressed_enough(expression, n_cells, min_fraction)
+        enough = expressed_enough(expression, n_cells, rules.min_fraction)
     rows = np.isin(scores.regulators, allowed) & enough[scores.regulators]
     strength_RT[~rows] = np.nan
     strength_RT[:, ~enough[scores.targets]] = np.nan
-    row, column = _strongest(strength_RT.T, top_k)[::-1] if per == "target" else _strongest(strength_RT, top_k)
+    if rules.per == "target":
+        column, row = _strongest(strength_RT.T, rules.top_k)
+    else:
+        row, column = _strongest(strength_RT, rules.top_k)
     seen = np.union1d(
         scores.regulators[~np.isnan(strength_RT).all(axis=1)], scores.targets[~np.isnan(strength_RT).all(axis=0)]
     )

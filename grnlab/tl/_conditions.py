@@ -15,6 +15,7 @@ from grnlab.heads import HeadSet
 from grnlab.network.conditions import BLOCK, bootstrap_blocks, compare_blocks
 from grnlab.network.differential import DifferentialNetworks
 from grnlab.network.networks import NetworkSet
+from grnlab.network.rules import EdgeRules
 from grnlab.tl._attention import attention
 
 
@@ -59,8 +60,10 @@ def compare_conditions(
     strata
         Column within whose values conditions are shuffled (batch; or donor, when each has both conditions and `units`
         is not given).
-    heads, settings
+    heads
         As in :func:`infer_networks`.
+    settings
+        `top_k`, `per`, `regulators`, `symmetrize`, `apc` and `min_fraction`, as in :func:`infer_networks`.
     n_blocks
         Blocks of the smaller condition (in each stratum) when there are no `units`. Memory grows with it: per block
         8 bytes × heads × genes × d_head.
@@ -87,6 +90,7 @@ def compare_conditions(
     >>> found.a.name, found.n_permutations
     ('a', 9)
     """
+    rules = EdgeRules(**settings)
 
     def pool(cells: ad.AnnData) -> AttentionMaps:
         return attention(cells, model, groupby=BLOCK, genes=genes, layer=layer, context=context, min_cells=1)
@@ -96,6 +100,7 @@ def compare_conditions(
         adata,
         pool,
         heads,
+        rules,
         condition=condition,
         a=a,
         b=b,
@@ -104,7 +109,6 @@ def compare_conditions(
         n_blocks=n_blocks,
         seed=seed,
         test=test,
-        settings=settings,
     )
 
 
@@ -137,8 +141,10 @@ def bootstrap_networks(
         As in :func:`attention`; genes are chosen on all cells together.
     units
         Column of ``adata.obs`` with the samples (donors), drawn as a whole.
-    heads, settings
+    heads
         As in :func:`infer_networks`.
+    settings
+        `top_k`, `per`, `regulators`, `symmetrize`, `apc` and `min_fraction`, as in :func:`infer_networks`.
     n_blocks
         Blocks per group when there are no `units`.
     n_bootstraps, seed
@@ -164,6 +170,7 @@ def bootstrap_networks(
     >>> bool(nets["all"].edges["confidence"].between(0, 1).all())
     True
     """
+    rules = EdgeRules(**settings)
     aligned = align_genes(adata, model.vocab)
     symbols, is_tf = model.vocab.symbols[aligned.tokens], model.vocab.is_tf[aligned.tokens]
     counts = counts_of(adata, layer=layer)[:, aligned.columns]
@@ -179,12 +186,12 @@ def bootstrap_networks(
             adata[rows],
             pool,
             heads,
+            rules,
             name=name,
             units=units,
             n_blocks=n_blocks,
             n_bootstraps=n_bootstraps,
             seed=seed,
-            settings=settings,
         )
         networks.append(network)
     return NetworkSet(networks)

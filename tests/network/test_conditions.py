@@ -6,6 +6,7 @@ import scipy.sparse as sp
 import grnlab as gl
 from grnlab.network.blocks import infer_from_blocks
 from grnlab.network.conditions import random_blocks
+from grnlab.network.rules import EdgeRules
 from grnlab.network.varp import network_from_varp, network_to_anndata
 
 
@@ -29,7 +30,7 @@ def test_blocks_give_the_network_of_their_cells(cells, human_model, context):
     names = gl.tl.attention(cells, human_model, genes=30).genes.index.tolist()
     options = {"genes": names, "context": context, "min_cells": 1}
     blocks = gl.tl.attention(cells, human_model, groupby="block", **options)
-    infer = infer_from_blocks(blocks, name="all", **settings)
+    infer = infer_from_blocks(blocks, None, EdgeRules(**settings), name="all")
     for rows, chosen in (([0, 2, 3], cells.obs["block"].isin(["0", "2", "3"])), (range(6), np.ones(60, bool))):
         apart = infer(np.array(rows))
         whole = gl.tl.infer_networks(gl.tl.attention(cells[chosen], human_model, **options), **settings)["all"]
@@ -45,7 +46,7 @@ def test_blocks_give_the_network_of_their_cells(cells, human_model, context):
 @pytest.mark.filterwarnings("ignore:Observation names are not unique")
 def test_a_block_drawn_twice_counts_twice(cells, human_model):
     blocks = gl.tl.attention(cells, human_model, groupby="block", genes=30, min_cells=1)
-    infer = infer_from_blocks(blocks, regulators="all")
+    infer = infer_from_blocks(blocks, None, EdgeRules(regulators="all"))
     twice = infer(np.array([0, 0, 1]))
     assert twice.provenance["n_cells"] == 30
     doubled = cells[
@@ -96,6 +97,20 @@ def test_donors_are_blocks(cells, human_model, quick, caplog):
         gl.tl.compare_conditions(cells, human_model, **options | {"a": "ill"})
     with pytest.raises(ValueError, match="n_blocks=50 must be from 2 to"):
         gl.tl.compare_conditions(cells, human_model, n_blocks=50, **options)
+
+
+def test_settings_are_those_of_infer_networks_and_checked_before_the_model_runs(cells, human_model, quick, monkeypatch):
+    options = {"condition": "condition", "a": "sick", "b": "well", "n_blocks": 3, "n_permutations": 2} | quick
+    by_default, chosen = (
+        gl.tl.compare_conditions(cells, human_model, **options, **extra).a for extra in ({}, {"symmetrize": None})
+    )
+    assert chosen.provenance["symmetrize"] is True
+    assert chosen.edges.equals(by_default.edges)
+    monkeypatch.setattr("grnlab.tl._conditions.attention", None)
+    with pytest.raises(TypeError, match="topk"):
+        gl.tl.compare_conditions(cells, human_model, topk=3, **options)
+    with pytest.raises(ValueError, match="per='gene' is unknown"):
+        gl.tl.bootstrap_networks(cells, human_model, per="gene")
 
 
 def test_strata(cells, human_model, quick):
