@@ -116,13 +116,14 @@ def read_signatures(
 
     Returns
     -------
-    Signatures × genes, float32, with ``obs["drug"]`` and, where given, ``obs["cell"]`` and ``obs["dose"]``.
+    Signatures × genes, float32, with ``obs["drug"]`` and, where given, ``obs["cell"]`` and ``obs["dose"]``; NaN where
+    the file says nothing, as for controls.
 
     Raises
     ------
     ValueError
-        When a column is missing, a gene or a signature of a long table comes twice, a value is not a number or not
-        finite, or a dose is not above 0.
+        When a column is missing, a gene or a signature of a long table comes twice, a value is missing, no number or
+        not finite, or a dose is not above 0.
 
     Examples
     --------
@@ -150,7 +151,7 @@ def read_signatures(
     obs = pd.DataFrame({name: table[column].to_numpy() for name, column in conditions.items()})
     for name in ("drug", "cell"):
         if name in obs:
-            obs[name] = obs[name].astype(str)
+            obs[name] = obs[name].astype(object).map(str, na_action="ignore")  # a control has no drug
     obs.index = pd.Index([f"signature{number}" for number in range(len(obs))])
     adata = ad.AnnData(table[genes].to_numpy(np.float32), obs=obs, var=pd.DataFrame(index=[str(g) for g in genes]))
     check_signatures(adata)
@@ -160,12 +161,21 @@ def read_signatures(
 
 
 def _widened(table: pd.DataFrame, conditions: list[str], gene: str, value: str, path: str | Path) -> pd.DataFrame:
+    if not pd.api.types.is_numeric_dtype(table[value]):
+        msg = f"{path}: the column {value!r} holds text; expected the change of each gene, a number."
+        raise ValueError(msg)
+    for column in (gene, value):
+        if (empty := table[column].isna()).any():
+            msg = f"{path}: the column {column!r} is empty in {int(empty.sum())} rows; fill or remove them."
+            raise ValueError(msg)
     twice = table.duplicated([*conditions, gene])
     if twice.any():
         first = table.loc[twice, [*conditions, gene]].iloc[0].tolist()
         msg = f"{path} holds {int(twice.sum())} pairs of signature and gene twice, the first {first}; keep one of each."
         raise ValueError(msg)
-    return table.pivot_table(index=conditions, columns=gene, values=value, fill_value=0.0).reset_index()
+    signature = table.groupby(conditions, dropna=False).ngroup()  # an unknown condition is one too
+    changes = table.pivot_table(index=signature, columns=gene, values=value, fill_value=0.0)
+    return table[conditions].groupby(signature).first().join(changes).reset_index(drop=True)
 
 
 def check_signatures(adata: ad.AnnData, *, layer: str | None = None) -> sp.csr_matrix:
@@ -203,7 +213,9 @@ def check_signatures(adata: ad.AnnData, *, layer: str | None = None) -> sp.csr_m
             f"{adata.var_names[column]!r}; remove them, or set them to 0 where 'not measured' may count as no change."
         )
         raise ValueError(msg)
-    values.eliminate_zeros()
+    if (values.data == 0).any():
+        values = values.copy()  # eliminate_zeros works in place: the caller's matrix must not be touched
+        values.eliminate_zeros()
     empty = np.flatnonzero(np.diff(values.indptr) == 0)
     if len(empty):
         msg = (

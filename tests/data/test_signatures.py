@@ -2,6 +2,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse as sp
 import torch
 
 from grnlab.data import (
@@ -47,6 +48,36 @@ def test_pairs_that_a_long_table_leaves_out_are_no_change(tmp_path):
         tmp_path / "t.csv", index=False
     )
     assert read_signatures(tmp_path / "t.csv", gene="g", value="z").X.tolist() == [[1, -2], [3, 0]]
+
+
+@pytest.mark.parametrize("long", [False, True])
+def test_signatures_of_which_a_condition_is_unknown_are_kept(tmp_path, long):
+    obs = {"p": ["x", None, "x"], "line": ["A375", "A375", None], "um": [1.0, None, None]}
+    table = pd.DataFrame(obs | {"A": [1.0, 2, 3], "B": [-1.0, -2, -3]})
+    if long:
+        table = table.melt(list(obs), var_name="g", value_name="z")
+    table.to_csv(tmp_path / "t.csv", index=False)
+    options = {"gene": "g", "value": "z"} if long else {}
+    found = read_signatures(tmp_path / "t.csv", cell="line", dose="um", **options)
+    found = found[np.argsort(found[:, "A"].X.ravel())]
+    assert found.X.tolist() == [[1, -1], [2, -2], [3, -3]]
+    assert found.obs["drug"].isna().tolist() == [False, True, False]
+    assert found.obs["cell"].isna().tolist() == [False, False, True]
+    assert found.obs["dose"].isna().tolist() == [False, True, True]
+
+
+@pytest.mark.parametrize(("z", "message"), [([1, None, 2], "'z' is empty in 1 rows"), ([1, "x", 2], "'z' holds text")])
+def test_a_long_table_without_a_change_is_refused(tmp_path, z, message):
+    pd.DataFrame({"p": ["x", "x", "y"], "g": ["A", "B", "A"], "z": z}).to_csv(tmp_path / "t.csv", index=False)
+    with pytest.raises(ValueError, match=message):
+        read_signatures(tmp_path / "t.csv", gene="g", value="z")
+
+
+def test_checking_leaves_the_matrix_alone():
+    stored = sp.csr_matrix(([1.0, 0.0, -1.0], [0, 1, 0], [0, 2, 3]), shape=(2, 2), dtype=np.float32)
+    adata = ad.AnnData(stored)
+    assert check_signatures(adata).nnz == 2
+    assert (adata.X.nnz, adata.X.indptr.tolist(), adata.X.data.tolist()) == (3, [0, 2, 3], [1, 0, -1])
 
 
 @pytest.mark.parametrize(
