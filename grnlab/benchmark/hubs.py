@@ -79,7 +79,8 @@ def hub_strength(score_GG: np.ndarray, *, top_k: int = 10) -> np.ndarray:
     score_GG = np.nan_to_num(np.array(score_GG, dtype=np.float64), nan=-np.inf)
     np.fill_diagonal(score_GG, -np.inf)
     n_genes = len(score_GG)
-    best = np.argpartition(-score_GG, min(top_k, n_genes - 1) - 1, axis=0)[:top_k]
+    top_k = min(top_k, n_genes - 1)
+    best = np.argpartition(-score_GG, top_k - 1, axis=0)[:top_k]
     counts = np.bincount(best.ravel(), minlength=n_genes).astype(np.float64)
     level = np.unique(score_GG, return_inverse=True)[1].reshape(score_GG.shape)
     return counts + level.mean(axis=1) / (level.max() + 1)

@@ -2,7 +2,7 @@
 
 The benchmark of scPRINT (doi:10.1038/s41467-025-58699-1) asks whether the central genes of a network are enriched in
 transcription factors and in markers of its cell type, and whether the targets given to a factor are enriched in those
-ENCODE saw bound. Here with the exact rank test of Mann and Whitney, so that no number hangs on permutations.
+ENCODE saw bound. Here with the rank test of Mann and Whitney, so that no number hangs on permutations.
 """
 
 from collections.abc import Collection, Mapping

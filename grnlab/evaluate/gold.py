@@ -10,9 +10,9 @@ import pandas as pd
 from grnlab.genes import GeneVocab
 from grnlab.genes.alignment import find_gene, looks_like_mouse
 
-# What public tables call their columns, lower case; the first that is there is taken.
-_SOURCES = ("source_genesymbol", "tf", "regulator", "gene1", "from", "source")  # NicheNet's source is a database
-_TARGETS = ("target", "target_genesymbol", "gene2", "to")
+# What public tables call their columns, lower case; the first that is there is taken. NicheNet's source is a database.
+SOURCES = ("source_genesymbol", "tf", "regulator", "regulatorygene", "gene1", "from", "source")
+TARGETS = ("target", "target_genesymbol", "targetgene", "gene2", "to")
 _SIGNS = ("sign", "mor", "mode", "weight_sign", "regulation")
 _SIGN_WORDS = {
     "activation": 1, "activator": 1, "positive": 1, "up": 1, "+": 1,
@@ -96,7 +96,7 @@ class GoldStandard:
                 msg = f"keep={{{column!r}: {wanted!r}}} leaves no row; the column holds {', '.join(found)} ..."
                 raise ValueError(msg)
             filtered = filtered[filtered[column].isin(values)]
-        source, target = _column(frame, "source", source, _SOURCES), _column(frame, "target", target, _TARGETS)
+        source, target = _column(frame, "source", source, SOURCES), _column(frame, "target", target, TARGETS)
         edges = pd.DataFrame(
             {
                 "source": filtered[source].astype("string").str.strip(),

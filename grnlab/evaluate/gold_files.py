@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from grnlab._optional import require
-from grnlab.evaluate.gold import GoldStandard
+from grnlab.evaluate.gold import SOURCES, TARGETS, GoldStandard
 
 _ONLINE = ("collectri", "dorothea")
 
@@ -123,8 +123,7 @@ def _table(path: Path, *, named: bool) -> pd.DataFrame:
         raise ValueError(msg)
     if named or len(frame.columns) > 3:
         return frame
-    known = {str(column).lower() for column in frame.columns}
-    if known & {"source", "tf", "regulator", "gene1", "target", "gene2", "from", "to"}:
+    if {str(column).lower() for column in frame.columns} & {*SOURCES, *TARGETS}:
         return frame
     frame = pd.read_csv(path, header=None, **options)
     return frame.set_axis(["source", "target", "sign"][: len(frame.columns)], axis=1)

@@ -112,6 +112,7 @@ def bootstrap_score(
     if n_regulators < 2:
         msg = f"the universe has {n_regulators} regulator; an interval needs two or more."
         raise ValueError(msg)
+    whole = score_universe(universe, score_RT)
     rng = np.random.default_rng(seed)
     rows = [(universe.truth_RT[row, inside], score_RT[row, inside]) for row, inside in enumerate(universe.candidate_RT)]
     draws: list[list[float]] = []
@@ -123,7 +124,6 @@ def bootstrap_score(
             draws.append([getattr(drawn, name) for name in _NUMBERS])
     tail = (1 - level) / 2
     low, high = np.quantile(np.array(draws), [tail, 1 - tail], axis=0)
-    whole = score_universe(universe, score_RT)
     return pd.DataFrame(
         {"value": [getattr(whole, name) for name in _NUMBERS], "low": low, "high": high}, index=_NUMBERS
     )

@@ -24,7 +24,7 @@ def from_networkx(graph: Any) -> Parts:
     """Edges and genes of a networkx graph; an undirected edge becomes one each way, a missing weight 1."""
     genes = pd.DataFrame.from_dict(dict(graph.nodes(data=True)), orient="index")
     genes = genes.reindex(pd.Index(list(graph.nodes), dtype=object))
-    rows = [{"source": s, "target": t, **data} for s, t, data in graph.edges(data=True)]
+    rows = [{"source": s, "target": t, "weight": 1.0, **data} for s, t, data in graph.edges(data=True)]
     edges = pd.DataFrame(rows) if rows else pd.DataFrame(columns=["source", "target"], dtype=object)
     return _complete(edges, directed=graph.is_directed()), genes
 
@@ -138,7 +138,8 @@ def read_cx2(path: Path) -> Parts:
         nodes = {row["id"]: _values(row, declared.get("nodes", {})) for row in aspects.get("nodes", [])}
         names = {number: str(values.pop("name", number)) for number, values in nodes.items()}
         links = [
-            {"source": names[row["s"]], "target": names[row["t"]], **_values(row, declared.get("edges", {}))}
+            {"source": names[row["s"]], "target": names[row["t"]], "weight": 1.0}
+            | _values(row, declared.get("edges", {}))
             for row in aspects.get("edges", [])
         ]
         genes = pd.DataFrame(list(nodes.values()), index=pd.Index(list(names.values()), dtype=object))

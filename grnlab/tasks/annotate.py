@@ -187,9 +187,9 @@ def _write(
     labels = np.array([*leaves, *groups], dtype=object)
     all_BL = np.concatenate([leaf_BK, group_BG], axis=1)
     code_B = _decide(leaf_BK, group_BG, members)
-    probability = np.where(code_B >= 0, all_BL[np.arange(len(all_BL)), code_B], leaf_BK.max(1))
     if far is not None:
         code_B = np.where(far > 1, -1, code_B)
+    probability = np.where(code_B >= 0, all_BL[np.arange(len(all_BL)), code_B], leaf_BK.max(1))
     key = f"grnlab_{name}"
     entropy = -(leaf_BK * np.log(np.maximum(leaf_BK, 1e-300))).sum(1) / max(np.log(len(leaves)), 1e-12)
     adata.obs[key] = pd.Categorical(np.where(code_B >= 0, labels[code_B], UNKNOWN))

@@ -32,6 +32,10 @@ def test_hubs_are_partners_of_many():
     np.testing.assert_array_equal(strength.astype(int), np.bincount(order.ravel(), minlength=30))
 
 
+def test_no_gene_is_its_own_partner_where_genes_are_few():
+    assert hub_strength(np.arange(9.0).reshape(3, 3), top_k=10).astype(int).tolist() == [2, 2, 2]
+
+
 def test_hubs_that_are_factors_and_own_markers(task, method):
     strength = np.arange(60.0)
     rows = hub_rows(

@@ -112,6 +112,8 @@ def test_parts():
     ("file", "text"),
     [
         ("gold.csv", "Gene1,Gene2\nSPI1,LYZ\nSPI1,CD14\n"),
+        ("gold.csv", "source_genesymbol,target_genesymbol\nSPI1,LYZ\nSPI1,CD14\n"),
+        ("gold.tsv", "regulatoryGene\ttargetGene\tweight\nSPI1\tLYZ\t0.5\nSPI1\tCD14\t0.2\n"),
         ("gold.tsv", "SPI1\tLYZ\nSPI1\tCD14\n"),
         ("gold.txt", "SPI1\tLYZ\t1\nSPI1\tCD14\t1\n"),
         ("gold.gmt", "SPI1 (human)\tnone\tLYZ\tCD14\t\r\n"),

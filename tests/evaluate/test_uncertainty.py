@@ -63,6 +63,12 @@ def test_intervals_are_seeded():
         bootstrap_score(case.part(regulators=np.array([0])), score_RT[:1])
 
 
+def test_intervals_where_every_pair_is_true():
+    case = universe(np.ones((3, 4), dtype=bool))
+    with pytest.raises(ValueError, match="a ranking needs both kinds"):
+        bootstrap_score(case, np.ones((3, 4)))
+
+
 def test_trades_keep_every_degree():
     case, _ = random_case(rate=0.3)
     rng = np.random.default_rng(0)

@@ -161,6 +161,16 @@ def test_networkx_and_igraph_objects(blood, signed):
             assert back.genes.equals(net.genes)
 
 
+def test_an_edge_without_a_weight_among_others_has_one(tmp_path):
+    graph = nx.DiGraph([("A", "B")])
+    graph.add_edge("B", "C", weight=3.0)
+    assert weights(GeneNetwork.from_networkx(graph, name="mixed")) == {("A", "B"): 1.0, ("B", "C"): 3.0}
+    nodes = [{"id": i, "v": {"name": name}} for i, name in enumerate("ABC")]
+    edges = [{"s": 0, "t": 1, "v": {}}, {"s": 1, "t": 2, "v": {"weight": 3.0}}]
+    (tmp_path / "net.cx2").write_text(json.dumps([{"CXVersion": "2.0"}, {"nodes": nodes}, {"edges": edges}]))
+    assert weights(read_network(tmp_path / "net.cx2")) == {("A", "B"): 1.0, ("B", "C"): 3.0}
+
+
 def test_undirected_and_unweighted_graphs():
     for net in (
         GeneNetwork.from_networkx(nx.Graph([("A", "B")]), name="x"),

@@ -46,6 +46,9 @@ def test_far_cells_are_outside_however_sure():
     assert list(adata.obs["grnlab_cell_type"]) == ["B cell", UNKNOWN]
     assert list(adata.obs["grnlab_cell_type_outside"]) == [0.5, 1.5]
     assert adata.obs["grnlab_cell_type_probability"].iloc[1] == pytest.approx(0.97)
+    unsure = labels_of([[0.4, 0.3, 0.2, 0.1]] * 2, groups={"lymphocyte": LEAVES[:3]}, far=np.array([0.5, 1.5]))
+    assert list(unsure.obs["grnlab_cell_type"]) == ["lymphocyte", UNKNOWN]
+    np.testing.assert_allclose(unsure.obs["grnlab_cell_type_probability"], [0.9, 0.4])  # of the leaf, when outside
 
 
 def test_slots_are_those_of_the_model(class_model, make_cells, same, tmp_path):
