@@ -25,10 +25,10 @@ from grnlab.data.tokens import CellTokens, expressed_context, shared_context
 from grnlab.genes import GeneVocab
 from grnlab.nn import CountDistribution, PerformerStack, Recorder, TransformerStack
 from grnlab.nn.attention import head_projections
+from grnlab.nn.blocks import BlockStack
 from grnlab.nn.discretize import AutoDiscretization
 from grnlab.nn.performer import rows_of, take_rows
 from grnlab.nn.post_norm import PostNormStack
-from grnlab.nn.recompute import recomputed
 
 PER = 1e4
 """Counts are scaled to this total before their logarithm is taken."""
@@ -74,8 +74,7 @@ class XTrimoGene(BackboneModule):
         self.zero = nn.Parameter(torch.randn(d_model)) if paper else None
         self.mask = nn.Parameter(torch.randn(d_model))
         sizes = (config.n_layers, d_model, config.n_heads)
-        self.encoder: TransformerStack | PostNormStack
-        self.encoder = TransformerStack(*sizes) if paper else PostNormStack(*sizes, 4 * d_model)
+        self.encoder: BlockStack = TransformerStack(*sizes) if paper else PostNormStack(*sizes, 4 * d_model)
         self.encoder_norm = nn.Identity() if paper else nn.LayerNorm(d_model)
         self.to_decoder = nn.Linear(d_model, d_decoder)
         self.decoder = PerformerStack(
@@ -171,12 +170,9 @@ class XTrimoGene(BackboneModule):
         of_encoder = record if self.config.part == "encoder" else None
         shown, place_BK = self._shown(tokens, of_encoder)
         x_BTM, pad_BT = self.embed(shown), _with_special(shown.pad_BT)
-        if self.config.recompute and torch.is_grad_enabled() and of_encoder is None:
-            x_BTM = recomputed(self.encoder.layers, x_BTM, pad_BT=pad_BT)
-            x_BTM = self.encoder.norm(x_BTM) if isinstance(self.encoder, TransformerStack) else x_BTM
-        else:
-            x_BTM = self.encoder(x_BTM, pad_BT=pad_BT, record=of_encoder)
-        x_BTM = self.encoder_norm(x_BTM)
+        x_BTM = self.encoder_norm(
+            self.encoder(x_BTM, pad_BT=pad_BT, record=of_encoder, recompute=self.config.recompute)
+        )
         special_BPM, x_BKM = x_BTM[:, :_N_PREFIX], x_BTM[:, _N_PREFIX:]
         genes_BTM = self._unseen(tokens).to(x_BKM.dtype)
         cell, place = shown.real_BT.nonzero(as_tuple=True)
@@ -202,10 +198,7 @@ class XTrimoGene(BackboneModule):
     def contexts(self, encoded: DepthEncoded) -> Tensor:
         """Context embeddings of the genes that the tokens name, from the decoder, shape (B, T, d_decoder)."""
         x_BGM, place_BT, pad_BG = self._decoder_input(encoded)
-        if self.config.recompute and torch.is_grad_enabled():
-            x_BGM = recomputed(self.decoder.layers, x_BGM, pad_BT=pad_BG)
-        else:
-            x_BGM = self.decoder(x_BGM, pad_BT=pad_BG)
+        x_BGM = self.decoder(x_BGM, pad_BT=pad_BG, recompute=self.config.recompute)
         return self.decoder_norm(take_rows(x_BGM, place_BT[:, _N_PREFIX:]))
 
     def values(self, encoded: DepthEncoded) -> Tensor:

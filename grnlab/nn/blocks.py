@@ -1,12 +1,66 @@
-"""Pre-norm transformer blocks."""
+"""Blocks in a row, and pre-norm transformer blocks."""
 
 import math
+from collections.abc import Iterable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from grnlab.nn.attention import Recorder, SelfAttention
+from grnlab.nn.recompute import recomputed
+
+
+class BlockStack(nn.Module):
+    """Blocks in a row, then a norm where there is one.
+
+    Parameters
+    ----------
+    blocks
+        Each with an ``attention``, a ``forward`` and a ``record_qk`` as :class:`TransformerBlock` has them.
+    norm
+        Of what the last block puts out; none by default.
+    """
+
+    def __init__(self, blocks: Iterable[nn.Module], norm: nn.Module | None = None) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+        self.norm = norm or nn.Identity()
+
+    @property
+    def layers(self) -> list[Any]:
+        """The blocks, first to last."""
+        return list(self.blocks)
+
+    def forward(
+        self, x_BTM: Tensor, *, pad_BT: Tensor | None = None, record: Recorder | None = None, recompute: bool = False
+    ) -> Tensor:
+        """Output of shape (B, T, M).
+
+        Parameters
+        ----------
+        x_BTM
+            What enters the first block.
+        pad_BT
+            True where a token is padding.
+        record
+            Hears the attention of every block.
+        recompute
+            Where gradients are needed and nothing is recorded, see :func:`grnlab.nn.recompute.recomputed`.
+        """
+        if recompute and record is None and torch.is_grad_enabled():
+            return self.norm(recomputed(self.blocks, x_BTM, pad_BT=pad_BT))
+        for layer, block in enumerate(self.blocks):
+            x_BTM = block(x_BTM, pad_BT=pad_BT, layer=layer, record=record)
+        return self.norm(x_BTM)
+
+    def record_qk(self, x_BTM: Tensor, *, pad_BT: Tensor | None = None, record: Recorder) -> None:
+        """Record queries and keys of every block and stop: the rest of the last block feeds no attention."""
+        *earlier, last = self.layers
+        for layer, block in enumerate(earlier):
+            x_BTM = block(x_BTM, pad_BT=pad_BT, layer=layer, record=record)
+        last.record_qk(x_BTM, pad_BT=pad_BT, layer=len(earlier), record=record)
 
 
 def drop(x: Tensor, p: float) -> Tensor:
@@ -53,6 +107,10 @@ class TransformerBlock(nn.Module):
         x_BTM = x_BTM + self._branch(self.attention(self.norm1(x_BTM), pad_BT=pad_BT, layer=layer, record=record))
         return x_BTM + self._branch(self.mlp(self.norm2(x_BTM)))
 
+    def record_qk(self, x_BTM: Tensor, *, pad_BT: Tensor | None = None, layer: int = 0, record: Recorder) -> None:
+        """Record queries and keys, and compute nothing beyond them."""
+        self.attention.record_qk(self.norm1(x_BTM), layer=layer, record=record)
+
     def _branch(self, x_BTM: Tensor) -> Tensor:
         if not self.training:
             return x_BTM
@@ -63,8 +121,8 @@ class TransformerBlock(nn.Module):
         return x_BTM * keep_B11 / (1.0 - self.drop_path)
 
 
-class TransformerStack(nn.Module):
-    """Blocks in a row and a final norm.
+class TransformerStack(BlockStack):
+    """Pre-norm blocks in a row and a final norm.
 
     Parameters
     ----------
@@ -86,27 +144,8 @@ class TransformerStack(nn.Module):
         drop_path: float = 0.0,
         eps: float = 1e-6,
     ) -> None:
-        super().__init__()
         rates = [drop_path * layer / max(n_layers - 1, 1) for layer in range(n_layers)]
-        self.blocks = nn.ModuleList(
-            TransformerBlock(d_model, n_heads, dropout=dropout, drop_path=rate, eps=eps) for rate in rates
+        super().__init__(
+            (TransformerBlock(d_model, n_heads, dropout=dropout, drop_path=rate, eps=eps) for rate in rates),
+            nn.LayerNorm(d_model, eps=eps),
         )
-        self.norm = nn.LayerNorm(d_model, eps=eps)
-
-    @property
-    def layers(self) -> list[TransformerBlock]:
-        """The blocks, first to last."""
-        return [block for block in self.blocks if isinstance(block, TransformerBlock)]
-
-    def forward(self, x_BTM: Tensor, *, pad_BT: Tensor | None = None, record: Recorder | None = None) -> Tensor:
-        """Output of shape (B, T, M)."""
-        for layer, block in enumerate(self.layers):
-            x_BTM = block(x_BTM, pad_BT=pad_BT, layer=layer, record=record)
-        return self.norm(x_BTM)
-
-    def record_qk(self, x_BTM: Tensor, *, pad_BT: Tensor | None = None, record: Recorder) -> None:
-        """Record queries and keys of every layer and stop: the rest of the last block feeds no attention."""
-        *earlier, last = self.layers
-        for layer, block in enumerate(earlier):
-            x_BTM = block(x_BTM, pad_BT=pad_BT, layer=layer, record=record)
-        last.attention.record_qk(last.norm1(x_BTM), layer=len(earlier), record=record)

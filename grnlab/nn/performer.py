@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from grnlab.nn.attention import Recorder
-from grnlab.nn.blocks import drop
+from grnlab.nn.blocks import BlockStack, drop
 
 
 def orthogonal_features(n_features: int, d_head: int, *, generator: torch.Generator) -> Tensor:
@@ -240,12 +240,16 @@ class PerformerBlock(nn.Module):
         x_BTM = x_BTM + self._branch(self.attention(self.norm1(x_BTM), pad_BT=pad_BT, layer=layer, record=record))
         return x_BTM + self._branch(self.mlp(self.norm2(x_BTM)))
 
+    def record_qk(self, x_BTM: Tensor, *, pad_BT: Tensor | None = None, layer: int = 0, record: Recorder) -> None:
+        """Record features, and compute nothing beyond them."""
+        self.attention.record_qk(self.norm1(x_BTM), pad_BT=pad_BT, layer=layer, record=record)
+
     def _branch(self, x_BTM: Tensor) -> Tensor:
         return drop(x_BTM, self.dropout) if self.training else x_BTM
 
 
-class PerformerStack(nn.Module):
-    """Blocks in a row, without a norm at the end.
+class PerformerStack(BlockStack):
+    """Performer blocks in a row, without a norm at the end.
 
     Parameters
     ----------
@@ -270,8 +274,7 @@ class PerformerStack(nn.Module):
         eps: float = 1e-4,
         seed: int = 0,
     ) -> None:
-        super().__init__()
-        self.blocks = nn.ModuleList(
+        super().__init__(
             PerformerBlock(
                 d_model, n_heads, d_head=d_head, n_features=n_features, d_hidden=d_hidden, dropout=dropout, eps=eps
             )
@@ -279,26 +282,8 @@ class PerformerStack(nn.Module):
         )
         self.redraw(seed)
 
-    @property
-    def layers(self) -> list[PerformerBlock]:
-        """The blocks, first to last."""
-        return [block for block in self.blocks if isinstance(block, PerformerBlock)]
-
     def redraw(self, seed: int) -> None:
         """Draw the random features of every layer anew; the same seed gives the same."""
         generator = torch.Generator().manual_seed(seed)
         for block in self.layers:
             block.attention.redraw(generator)
-
-    def forward(self, x_BTM: Tensor, *, pad_BT: Tensor | None = None, record: Recorder | None = None) -> Tensor:
-        """Output of shape (B, T, M)."""
-        for layer, block in enumerate(self.layers):
-            x_BTM = block(x_BTM, pad_BT=pad_BT, layer=layer, record=record)
-        return x_BTM
-
-    def record_qk(self, x_BTM: Tensor, *, pad_BT: Tensor | None = None, record: Recorder) -> None:
-        """Record the features of every layer and stop: the rest of the last block feeds no attention."""
-        *earlier, last = self.layers
-        for layer, block in enumerate(earlier):
-            x_BTM = block(x_BTM, pad_BT=pad_BT, layer=layer, record=record)
-        last.attention.record_qk(last.norm1(x_BTM), pad_BT=pad_BT, layer=len(earlier), record=record)

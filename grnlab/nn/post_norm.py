@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from grnlab.nn.attention import Recorder, SelfAttention
+from grnlab.nn.blocks import BlockStack
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU}
 
@@ -46,9 +47,13 @@ class PostNormBlock(nn.Module):
         x_BTM = self.norm1(x_BTM + self.attention(x_BTM, pad_BT=pad_BT, layer=layer, record=record))
         return self.norm2(x_BTM + self.mlp(x_BTM))
 
+    def record_qk(self, x_BTM: Tensor, *, pad_BT: Tensor | None = None, layer: int = 0, record: Recorder) -> None:
+        """Record queries and keys, and compute nothing beyond them."""
+        self.attention.record_qk(x_BTM, layer=layer, record=record)
 
-class PostNormStack(nn.Module):
-    """Blocks in a row.
+
+class PostNormStack(BlockStack):
+    """Post-norm blocks in a row.
 
     Parameters
     ----------
@@ -68,25 +73,6 @@ class PostNormStack(nn.Module):
         activation: str = "relu",
         eps: float = 1e-5,
     ) -> None:
-        super().__init__()
-        self.blocks = nn.ModuleList(
+        super().__init__(
             PostNormBlock(d_model, n_heads, d_hidden, activation=activation, eps=eps) for _ in range(n_layers)
         )
-
-    @property
-    def layers(self) -> list[PostNormBlock]:
-        """The blocks, first to last."""
-        return [block for block in self.blocks if isinstance(block, PostNormBlock)]
-
-    def forward(self, x_BTM: Tensor, *, pad_BT: Tensor | None = None, record: Recorder | None = None) -> Tensor:
-        """Output of shape (B, T, M)."""
-        for layer, block in enumerate(self.layers):
-            x_BTM = block(x_BTM, pad_BT=pad_BT, layer=layer, record=record)
-        return x_BTM
-
-    def record_qk(self, x_BTM: Tensor, *, pad_BT: Tensor | None = None, record: Recorder) -> None:
-        """Record queries and keys of every layer and stop: the rest of the last block feeds no attention."""
-        *earlier, last = self.layers
-        for layer, block in enumerate(earlier):
-            x_BTM = block(x_BTM, pad_BT=pad_BT, layer=layer, record=record)
-        last.attention.record_qk(x_BTM, layer=len(earlier), record=record)

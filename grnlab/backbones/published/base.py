@@ -15,9 +15,9 @@ from grnlab.backbones.base import AttentionSpec, Encoded
 from grnlab.backbones.module import BackboneModule
 from grnlab.data.tokens import CellTokens
 from grnlab.genes import GeneVocab
-from grnlab.nn import PerformerStack, Recorder, TransformerStack
+from grnlab.nn import Recorder
 from grnlab.nn.attention import head_projections
-from grnlab.nn.post_norm import PostNormStack
+from grnlab.nn.blocks import BlockStack
 
 
 class PublishedModel(BackboneModule, ABC):
@@ -36,7 +36,7 @@ class PublishedModel(BackboneModule, ABC):
         What results call the model.
     """
 
-    stack: PostNormStack | TransformerStack | PerformerStack
+    stack: BlockStack
     whole_cells = False
     """What a gene says depends on all others of the cell: show every gene, whichever are asked about."""
 
