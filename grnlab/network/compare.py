@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from grnlab.network.hubs import CENTRALITIES, centralities, check_count, order_by
+from grnlab.network.hubs import CENTRALITIES, centralities, check_centrality, check_count, order_by
 
 if TYPE_CHECKING:
     from grnlab.network.network import GeneNetwork
@@ -67,7 +67,7 @@ class NetworkComparison:
         Parameters
         ----------
         by
-            The centrality, one of those of `grnlab.network.hubs.hubs`. PageRank shares sum to 1 and eigenvector
+            One of the eight centralities of `grnlab.network.hubs.hubs`. PageRank shares sum to 1 and eigenvector
             centralities have the maximum 1 in both networks; degrees and strengths grow with the number and the
             weight of the edges, so compare those between networks of equal size.
         n
@@ -84,9 +84,7 @@ class NetworkComparison:
         ValueError
             When `by` is no centrality.
         """
-        if by not in CENTRALITIES:
-            msg = f"by must be one of {', '.join(CENTRALITIES)}, got {by!r}."
-            raise ValueError(msg)
+        check_centrality(by)
         check_count(n, argument="n")
         first, second = self._centralities_a[by], self._centralities_b[by]
         rank_a, rank_b = _ranks(first), _ranks(second)

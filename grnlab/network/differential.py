@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from grnlab._progress import progress
-from grnlab.network.hubs import CENTRALITIES, check_count
+from grnlab.network.hubs import check_centrality, check_count
 from grnlab.network.labellings import Labellings
 from grnlab.network.relabel import Labels
 from grnlab.network.statistics import permutation_pvalues
@@ -54,7 +54,7 @@ class DifferentialNetworks:
         Parameters
         ----------
         by
-            A centrality, one of those of `grnlab.network.hubs.hubs`.
+            One of the eight centralities of `grnlab.network.hubs.hubs`.
         n
             Keep the first `n` genes.
 
@@ -69,9 +69,7 @@ class DifferentialNetworks:
         ValueError
             When `by` is no centrality.
         """
-        if by not in CENTRALITIES:
-            msg = f"by must be one of {', '.join(CENTRALITIES)}, got {by!r}."
-            raise ValueError(msg)
+        check_centrality(by)
         check_count(n, argument="n")
         table = self._hubs[self._hubs["centrality"] == by].drop(columns="centrality").set_index("gene")
         return table if n is None else table.head(n)

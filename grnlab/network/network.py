@@ -67,7 +67,7 @@ class GeneNetwork(Interchange):
     # --- the questions one asks a network
 
     def hubs(self, by: str = "pagerank", *, n: int | None = None, regulators_only: bool = False) -> pd.DataFrame:
-        """Rank the genes by how central they are; see `grnlab.network.hubs.hubs` for the columns.
+        """Rank the genes by how central they are; see `grnlab.network.hubs.hubs` for `by` and the columns.
 
         Examples
         --------

@@ -9,7 +9,7 @@ from scipy.special import ndtri
 
 from grnlab.network.enrichment import cut_sets
 from grnlab.network.gene_sets import GeneSets, libraries
-from grnlab.network.hubs import CENTRALITIES, centralities, check_count, order_by
+from grnlab.network.hubs import centralities, check_centrality, check_count, order_by
 from grnlab.network.statistics import benjamini_hochberg
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def prerank(
     gene_sets
         A GMT file, the name of a bundled one, or set name → genes. None tests all bundled sets.
     by
-        A centrality of `grnlab.network.hubs.hubs`.
+        One of the eight centralities of `grnlab.network.hubs.hubs`.
     min_size, max_size
         Sets with fewer or more genes of the network are not tested.
     seed
@@ -73,9 +73,7 @@ def prerank(
     >>> table["term"].iloc[0], bool(table["nes"].iloc[0] > 0)
     ('hubs', True)
     """
-    if by not in CENTRALITIES:
-        msg = f"by must be one of {', '.join(CENTRALITIES)}, got {by!r}."
-        raise ValueError(msg)
+    check_centrality(by)
     check_count(min_size, argument="min_size")
     check_count(max_size, argument="max_size")
     universe = network.genes.index

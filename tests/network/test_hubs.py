@@ -52,6 +52,24 @@ def test_eigenvector_is_that_of_the_undirected_projection(build_random, n_genes,
     np.testing.assert_allclose(net.hubs()["eigenvector"][reference.index], reference / reference.max(), rtol=1e-6)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_betweenness_takes_strong_edges_for_short_ones(build_random, seed):
+    net = build_random(seed=seed, n_edges=120)
+    graph = net.to_networkx()
+    for *_, edge in graph.edges(data=True):
+        edge["length"] = 1 / edge["weight"]
+    reference = pd.Series(nx.betweenness_centrality(graph, weight="length"))
+    table = net.hubs("betweenness")
+    np.testing.assert_allclose(table["betweenness"][reference.index], reference, atol=1e-12)
+    assert table["betweenness"].is_monotonic_decreasing
+    assert "betweenness" not in net.hubs()
+
+
+def test_betweenness_of_networks_without_paths(build, empty):
+    assert empty.hubs("betweenness")["betweenness"].tolist() == [0.0, 0.0, 0.0]
+    assert build([("A", "B", -1.0), ("B", "C", 1.0)]).hubs("betweenness")["betweenness"].tolist() == [0.0, 0.0, 0.0]
+
+
 def test_a_planted_master_regulator_comes_first(build):
     # master -> 4 regulators -> 5 targets each; a busy listener hears many genes and moves nobody
     edges = [("MASTER", f"TF{i}", 1.0) for i in range(4)]
@@ -139,8 +157,8 @@ def test_negative_weights_are_no_evidence(build):
 
 
 def test_wrong_questions_are_refused(blood):
-    with pytest.raises(ValueError, match=r"by must be one of .*pagerank, got 'betweenness'"):
-        blood.hubs("betweenness")
+    with pytest.raises(ValueError, match=r"by must be one of .*betweenness, got 'closeness'"):
+        blood.hubs("closeness")
     with pytest.raises(ValueError, match="n must be None or a whole number"):
         blood.hubs(n=-1)
     with pytest.raises(ValueError, match="n must be None or a whole number"):
