@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from grnlab.attention.prepare import PreparedCells
 from grnlab.data.tokens import CellTokens
-
-TOKENS_PER_BATCH = 8_192  # as when attention is pooled: activations stay near the last-level cache
+from grnlab.tasks._cells import like_lengths
 
 
 class Head(nn.Module):
@@ -85,14 +84,9 @@ def tokens_of(model: Any, cells: PreparedCells, rows: np.ndarray) -> CellTokens:
 
 
 def length_batches(model: Any, cells: PreparedCells, rows: np.ndarray) -> Iterator[np.ndarray]:
-    """Cells of like length together, so that little is padded, as many as make a batch of bounded size."""
-    lengths, least = np.diff(cells.counts.indptr)[rows], getattr(model, "tokens_per_cell", 1)
-    order = np.argsort(-lengths, kind="stable")
-    start = 0
-    while start < len(order):
-        size = max(1, TOKENS_PER_BATCH // max(int(lengths[order[start]]), least))
-        yield rows[order[start : start + size]]
-        start += size
+    """Cells of like length together, as many as make a batch of bounded size."""
+    for places in like_lengths(np.diff(cells.counts.indptr)[rows], least=getattr(model, "tokens_per_cell", 1)):
+        yield rows[places]
 
 
 @torch.no_grad()

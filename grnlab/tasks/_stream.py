@@ -12,11 +12,11 @@ import torch
 
 from grnlab._files import atomic_file
 from grnlab._progress import progress
+from grnlab._reading import read_json
 from grnlab.backbones.base import Backbone
 from grnlab.data.tokens import CellTokens
-from grnlab.tasks._cells import AlignedCells
+from grnlab.tasks._cells import AlignedCells, like_lengths
 
-TOKENS_PER_BATCH = 8_192  # activations stay near the last-level cache
 _STATE = "run.json"
 Batch = tuple[np.ndarray, CellTokens]
 
@@ -55,7 +55,7 @@ class Results:
         state = out / _STATE
         if state.is_file():
             try:
-                self._go_on(out, json.loads(state.read_text(encoding="utf-8")))
+                self._go_on(out, read_json(state))
             except FileExistsError:
                 raise
             except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -133,13 +133,8 @@ def batches(
         raise ValueError(msg)
     device, least = getattr(model, "device", torch.device("cpu")), getattr(model, "tokens_per_cell", 1)
     lengths = np.diff(counts.indptr) if context == "expressed" else np.full(counts.shape[0], len(tokens))
-    order = np.argsort(-lengths, kind="stable")  # the longest first: what memory it takes shows at once
-    start = 0
-    while start < len(order):
-        size = max(1, TOKENS_PER_BATCH // max(int(lengths[order[start]]), least))
-        rows = order[start : start + size]
+    for rows in like_lengths(lengths, least=least):
         yield rows, model.tokenize(counts[rows], tokens, totals[rows], context=context).to(device)
-        start += size
 
 
 def run_cells(

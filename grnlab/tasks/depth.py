@@ -16,7 +16,7 @@ from grnlab.backbones import XTrimoGene
 from grnlab.backbones.xtrimogene import PER
 from grnlab.backbones.xtrimogene_tokens import POOLINGS, DepthTokens, pool
 from grnlab.data.tokens import expressed_context, shared_context
-from grnlab.tasks._cells import AlignedCells, open_cells
+from grnlab.tasks._cells import AlignedCells, like_lengths, open_cells
 from grnlab.tasks._slots import check_slots
 
 _TOKENS_PER_BATCH = 16_384
@@ -237,15 +237,11 @@ def _targets(target_total: ArrayLike, cells: AlignedCells, adata: ad.AnnData) ->
 
 def _batches(cells: AlignedCells, targets: np.ndarray, *, every_gene: bool) -> Iterator[tuple[np.ndarray, DepthTokens]]:
     """Rows, and these cells with all genes of the data, or with those they express; like lengths together."""
-    context = shared_context if every_gene else expressed_context
+    context, least = (shared_context, len(cells.tokens)) if every_gene else (expressed_context, 1)
     with progress(total=len(cells), desc="cells", unit="cell") as bar:
         for block in cells.blocks():
             counts = cells.read(block)
-            lengths = np.diff(counts.indptr)
-            order, start = np.argsort(-lengths, kind="stable"), 0
-            while start < len(order):
-                longest = len(cells.tokens) if every_gene else int(lengths[order[start]])
-                within = order[start : start + max(1, _TOKENS_PER_BATCH // longest)]
+            for within in like_lengths(np.diff(counts.indptr), least=least, tokens=_TOKENS_PER_BATCH):
                 rows = block.start + within
                 shown = context(counts[within], cells.tokens, cells.totals[rows])
                 targets_B = torch.from_numpy(targets[rows])
@@ -253,7 +249,6 @@ def _batches(cells: AlignedCells, targets: np.ndarray, *, every_gene: bool) -> I
                     rows,
                     DepthTokens(shown.genes_BT, shown.values_BT, shown.totals_B, shown.pad_BT, target_B=targets_B),
                 )
-                start += len(within)
                 bar.update(len(within))
 
 
