@@ -14,6 +14,7 @@ from grnlab.attention.ranks import Ranks
 from grnlab.backbones.base import Backbone
 
 _SAMPLE_SECONDS = 20.0  # the model runs on as many cells as it takes this long for, at most a chunk
+_SAMPLE_CHUNKS = 6  # whose counts are looked through
 _FIRST_CELLS = 8
 _PROGRAM_BYTES = 600 << 20  # PyTorch and scanpy, where the system does not tell what a process takes
 
@@ -69,17 +70,14 @@ def measure_needs(
     """
     grouped = np.flatnonzero(np.add.reduceat(plan.group_of_cell >= 0, np.arange(plan.n_chunks) * stream.CHUNK_CELLS))
     middle = int(grouped[len(grouped) // 2])
-    sample = range(middle, middle + 1)
-    first, stop = plan.chunk(middle)
-    started = time.perf_counter()
-    chosen = stream.choose_genes(plan, model, genes, sample, Ranks(alone=True))
-    reading = (time.perf_counter() - started) * plan.source.n_cells / (stop - first)
+    sample = range(middle, min(middle + _SAMPLE_CHUNKS, plan.n_chunks))
+    chosen, choosing = _choose(plan, model, genes, sample)
     whole = getattr(model, "whole_cells", False)
     shown = np.arange(len(plan.found.tokens)) if whole else chosen
     keep = chosen if len(chosen) < len(shown) else None
     started = time.perf_counter()
     parts = stream.read_chunk(plan, middle, shown)
-    reading += (time.perf_counter() - started) * plan.source.n_cells / (stop - first)
+    reading = choosing + (time.perf_counter() - started) * plan.n_chunks
     counts, totals = sp.vstack([part[1] for part in parts], format="csr"), np.concatenate([part[2] for part in parts])
     mixed = np.random.default_rng(0).permutation(len(totals))  # cells of every group among the first
     counts, totals = counts[mixed], totals[mixed]
@@ -107,6 +105,23 @@ def measure_needs(
         n_measured=n_measured,
         processes=Ranks().count,
     )
+
+
+def _choose(
+    plan: stream.StreamPlan, model: Backbone, genes: int | str | Collection[str], sample: range
+) -> tuple[np.ndarray, float]:
+    """Genes chosen on some chunks, and the seconds it would take on all: what each adds, and what is done once."""
+
+    def choose(chunks: range) -> tuple[np.ndarray, float]:
+        began = time.perf_counter()
+        chosen = stream.choose_genes(plan, model, genes, chunks, Ranks(alone=True))
+        return chosen, time.perf_counter() - began
+
+    choose(sample[:1])  # the first call is slower, by what it imports
+    once = choose(sample[:1])[1]
+    chosen, several = choose(sample)
+    each = max(several - once, 0.0) / (len(sample) - 1) if len(sample) > 1 else once
+    return chosen, once + each * (plan.n_chunks - 1)
 
 
 def _peak_bytes() -> int:

@@ -11,7 +11,7 @@ import pytest
 import scipy.sparse as sp
 
 import grnlab as gl
-from grnlab.attention import stream, sums
+from grnlab.attention import needs, stream, sums
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:anndata", "ignore::scipy.sparse.SparseEfficiencyWarning")
 
@@ -200,25 +200,39 @@ def test_cells_without_counts_are_told_before_the_model_runs(cells, human_model,
 
 
 def test_what_a_run_needs(cells, human_model, tmp_path):
-    needs = gl.tl.estimate_attention(on_disk(cells, tmp_path, "h5ad"), human_model, groupby="cell_type", genes=12)
-    assert (needs.n_cells, needs.n_groups, needs.n_genes) == (57, 2, 12)
+    found = gl.tl.estimate_attention(on_disk(cells, tmp_path, "h5ad"), human_model, groupby="cell_type", genes=12)
+    assert (found.n_cells, found.n_groups, found.n_genes) == (57, 2, 12)
     spec = human_model.attention
-    assert needs.state_bytes == 2 * 2 * 8 * spec.n_layers * spec.n_heads * spec.d_head * 12
-    assert "whatever the number of cells" in str(needs)
-    assert needs.memory_bytes > 50e6
+    assert found.state_bytes == 2 * 2 * 8 * spec.n_layers * spec.n_heads * spec.d_head * 12
+    assert "whatever the number of cells" in str(found)
+    assert found.memory_bytes > 50e6
 
 
 def test_what_a_run_needs_where_most_cells_are_of_no_group(cells, human_model, tmp_path):
     cells.obs["cell_type"] = ["B cell"] * 6 + [None] * (cells.n_obs - 6)
-    needs = gl.tl.estimate_attention(on_disk(cells, tmp_path, "h5ad"), human_model, groupby="cell_type", genes=12)
-    assert (needs.n_cells, needs.n_groups, needs.n_measured) == (6, 1, 6)
+    found = gl.tl.estimate_attention(on_disk(cells, tmp_path, "h5ad"), human_model, groupby="cell_type", genes=12)
+    assert (found.n_cells, found.n_groups, found.n_measured) == (6, 1, 6)
+
+
+def test_what_is_done_once_is_not_counted_for_every_chunk(cells, human_model, tmp_path, monkeypatch):
+    clock, choose = [0.0], stream.choose_genes
+
+    def choosing(plan, model, genes, mine, ranks):
+        clock[0] += (100.0 if clock[0] == 0 else 3.0) + 0.5 * len(mine)  # imports, what is done once, chunks
+        return choose(plan, model, genes, mine, ranks)
+
+    monkeypatch.setattr(stream, "CHUNK_CELLS", 4)
+    monkeypatch.setattr(stream, "choose_genes", choosing)
+    monkeypatch.setattr(needs.time, "perf_counter", lambda: clock[0])
+    found = gl.tl.estimate_attention(on_disk(cells, tmp_path, "h5ad"), human_model, groupby="cell_type", genes=12)
+    assert found.reading_s == pytest.approx(3.0 + 0.5 * -(-cells.n_obs // 4))
 
 
 # --- other processes
 
 _RUN = """
 import sys, time, torch
-from grnlab.attention import stream, sums
+from grnlab.attention import needs, stream, sums
 import grnlab as gl
 stream.CHUNK_CELLS, sums._LEAST_SECONDS, sums._SHARE = 7, 0.0, 0.0
 torch.set_num_threads(1)

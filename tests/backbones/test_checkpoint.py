@@ -2,6 +2,8 @@ import gzip
 import json
 import pickle
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -288,3 +290,8 @@ def test_builtin_models_are_checkpoints():
         assert (path / "model.safetensors").exists()
         loaded = load_model(name)
         assert (loaded.name, loaded.heads) == (name, {})
+
+
+def test_loading_brings_no_compiler():
+    code = "import sys, grnlab as gl; gl.load_model('grnlab-small'); sys.exit('torch._dynamo' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0  # 140 MB and a second
