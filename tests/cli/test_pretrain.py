@@ -5,7 +5,6 @@ import pytest
 import scipy.sparse as sp
 
 import grnlab as gl
-from grnlab.cli import main
 
 RECIPE = """
 name: tiny
@@ -30,20 +29,6 @@ def place(tmp_path, monkeypatch):
     cells.write_h5ad(tmp_path / "cells/a.h5ad")
     (tmp_path / "tiny.yaml").write_text(RECIPE)
     return tmp_path
-
-
-@pytest.fixture
-def grnlab(capsys):
-    """Run a command: exit status, stdout, stderr."""
-
-    def run(*arguments):
-        try:
-            status = main(list(map(str, arguments)))
-        except SystemExit as stop:  # argparse
-            status = stop.code
-        return status, *capsys.readouterr()
-
-    return run
 
 
 def test_from_a_recipe_to_a_model_that_infers(place, grnlab):

@@ -2,7 +2,6 @@ import pandas as pd
 import pytest
 
 from grnlab.benchmark import DATASETS, METHODS
-from grnlab.cli import main
 
 
 @pytest.fixture
@@ -16,12 +15,11 @@ def place(tmp_path, monkeypatch, make_cells):
 
 
 @pytest.fixture
-def benchmark(capsys, checkpoint):
-    """Run the command: exit status, stdout, stderr."""
+def benchmark(grnlab, checkpoint):
+    """Run ``grnlab benchmark`` with a small untrained model."""
 
     def run(*arguments):
-        status = main(["benchmark", "--model", str(checkpoint), *map(str, arguments)])
-        return status, *capsys.readouterr()
+        return grnlab("benchmark", "--model", checkpoint, *arguments)
 
     return run
 
