@@ -3,6 +3,7 @@
 from grnlab.backbones.base import AttentionSpec, Backbone, Encoded
 from grnlab.backbones.celllm import CellLM, CellLMConfig
 from grnlab.backbones.checkpoint import builtin_models, load_model, save_model
+from grnlab.backbones.config import ClassesConfig, ModelConfig
 from grnlab.backbones.drugbert import DrugBert
 from grnlab.backbones.drugbert_config import DrugBertConfig
 from grnlab.backbones.exceiver import Exceiver, ExceiverConfig
@@ -17,12 +18,14 @@ __all__ = [
     "BackboneModule",
     "CellLM",
     "CellLMConfig",
+    "ClassesConfig",
     "ClassifyingModule",
     "DrugBert",
     "DrugBertConfig",
     "Encoded",
     "Exceiver",
     "ExceiverConfig",
+    "ModelConfig",
     "ScPrint",
     "ScPrintConfig",
     "XTrimoGene",

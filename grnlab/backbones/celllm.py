@@ -8,8 +8,7 @@ Shape suffixes: B cells, T gene tokens, M model dimension, N chosen places.
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 import scipy.sparse as sp
@@ -17,9 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from grnlab.backbones.base import AttentionSpec, Encoded
+from grnlab.backbones.config import ClassesConfig
 from grnlab.backbones.module import ClassifyingModule, start_branches_small, start_linears
 from grnlab.backbones.registry import register_architecture
-from grnlab.data.tokens import CellTokens, keep_tokens, tokenize
+from grnlab.data.tokens import CellTokens, keep_tokens
 from grnlab.genes import GeneVocab
 from grnlab.nn import ClassDecoder, PerformerStack, Recorder
 from grnlab.nn.attention import head_projections
@@ -28,7 +28,7 @@ _TARGET_SUM = 1e4
 
 
 @dataclass(frozen=True)
-class CellLMConfig:
+class CellLMConfig(ClassesConfig):
     """Sizes of :class:`CellLM`; the defaults are the published model.
 
     Attributes
@@ -49,7 +49,7 @@ class CellLMConfig:
     Raises
     ------
     ValueError
-        For sizes below 1, or `d_model` that is no multiple of `n_heads`.
+        For sizes below 1, `d_model` that is no multiple of `n_heads`, or a label that comes twice.
     """
 
     n_layers: int = 10
@@ -68,20 +68,7 @@ class CellLMConfig:
         if self.d_model % self.n_heads:
             msg = f"d_model={self.d_model} must be a multiple of n_heads={self.n_heads}."
             raise ValueError(msg)
-
-    def labels(self, name: str) -> tuple[str, ...]:
-        """Labels of a class in the order of their codes."""
-        return self.classes[name]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return asdict(self) | {"classes": {name: list(labels) for name, labels in self.classes.items()}}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "CellLMConfig":
-        """Inverse of :meth:`to_dict`; an unknown key raises TypeError."""
-        classes = {name: tuple(labels) for name, labels in values.get("classes", {}).items()}
-        return cls(**{**values, "classes": classes})
+        self.check_labels()
 
 
 class CellLM(ClassifyingModule):
@@ -167,7 +154,7 @@ class CellLM(ClassifyingModule):
         if context != "expressed":
             msg = f'context={context!r}: CellLM reads the genes a cell expresses; use context="expressed".'
             raise ValueError(msg)
-        return tokenize(counts, tokens, totals, context=context)
+        return super().tokenize(counts, tokens, totals, context=context)
 
     def bins(self, tokens: CellTokens) -> Tensor:
         """Bin of the expression of each gene, int64 of shape (B, T)."""

@@ -22,11 +22,11 @@ from torch import Tensor, nn
 
 from grnlab.backbones.base import AttentionSpec, Encoded
 from grnlab.backbones.drugbert_config import DrugBertConfig
-from grnlab.backbones.module import BackboneModule, start_branches_small, start_linears
+from grnlab.backbones.module import BackboneModule, behind_prefix, start_branches_small, start_linears
 from grnlab.backbones.registry import register_architecture
 from grnlab.data.drug_features import check_features
 from grnlab.data.signatures import SignatureTokens
-from grnlab.data.tokens import CellTokens, tokenize
+from grnlab.data.tokens import CellTokens
 from grnlab.genes import GeneVocab
 from grnlab.nn import Recorder, TransformerStack, ValueEncoder
 from grnlab.nn.attention import head_projections
@@ -194,7 +194,7 @@ class DrugBert(BackboneModule):
 
     def tokenize(self, counts: sp.csr_matrix, tokens: np.ndarray, totals: np.ndarray, *, context: str) -> CellTokens:
         """Genes and their changes, under the condition of the model; see :func:`grnlab.data.tokens.tokenize`."""
-        return self.under_condition(tokenize(counts, tokens, totals, context=context))
+        return self.under_condition(super().tokenize(counts, tokens, totals, context=context))
 
     def under_condition(self, tokens: CellTokens) -> CellTokens:
         """Tokens with the condition of the model given; as they are where it has none."""
@@ -221,8 +221,7 @@ class DrugBert(BackboneModule):
         condition_BM = self._condition(tokens)
         if condition_BM is not None:
             x_BTM = x_BTM + condition_BM.unsqueeze(1)
-        pad_BT = tokens.pad_BT
-        return gene_BTM, x_BTM, None if pad_BT is None else torch.cat([torch.zeros_like(pad_BT[:, :1]), pad_BT], dim=1)
+        return gene_BTM, x_BTM, behind_prefix(tokens.pad_BT, 1)
 
     def _condition(self, tokens: CellTokens) -> Tensor | None:
         """Sum of the embeddings of the conditions that are given and known, shape (B, M)."""

@@ -1,12 +1,12 @@
 """Sizes and conditions of the BERT of perturbation signatures."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+
+from grnlab.backbones.config import ModelConfig
 
 
 @dataclass(frozen=True)
-class DrugBertConfig:
+class DrugBertConfig(ModelConfig):
     """Sizes and conditions of :class:`DrugBert`.
 
     Attributes
@@ -59,12 +59,3 @@ class DrugBertConfig:
             if not 0 <= getattr(self, name) < 1:
                 msg = f"{name}={getattr(self, name)} must be at least 0 and below 1."
                 raise ValueError(msg)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return {name: list(x) if isinstance(x, tuple) else x for name, x in asdict(self).items()}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "DrugBertConfig":
-        """Inverse of :meth:`to_dict`; an unknown key raises TypeError."""
-        return cls(**values)

@@ -8,10 +8,9 @@ Shape suffixes: B cells, T gene tokens, Q queries among them, P class tokens, N 
 """
 
 import copy
-from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any, cast
+from dataclasses import dataclass, field
+from typing import cast
 
 import anndata as ad
 import numpy as np
@@ -20,20 +19,21 @@ import torch
 from torch import Tensor, nn
 
 from grnlab.backbones.base import AttentionSpec, Encoded
+from grnlab.backbones.config import ClassesConfig
 from grnlab.backbones.exceiver_statistics import GeneStatistics, gene_statistics
 from grnlab.backbones.module import ClassifyingModule
 from grnlab.backbones.registry import register_architecture
 from grnlab.data.collection import CellCollection
 from grnlab.data.counts import counts_of
 from grnlab.data.names import align_genes
-from grnlab.data.tokens import CellTokens, tokenize
+from grnlab.data.tokens import CellTokens
 from grnlab.genes import GeneVocab
 from grnlab.nn import ClassDecoder, CountDistribution, Recorder
 from grnlab.nn.perceiver import Perceiver, TwoHops
 
 
 @dataclass(frozen=True)
-class ExceiverConfig:
+class ExceiverConfig(ClassesConfig):
     """Sizes and switches of :class:`Exceiver`.
 
     Attributes
@@ -68,24 +68,7 @@ class ExceiverConfig:
         if self.d_model % self.n_heads:
             msg = f"d_model={self.d_model} must be a multiple of n_heads={self.n_heads}."
             raise ValueError(msg)
-        for name, labels in self.classes.items():
-            if twice := sorted(label for label, times in Counter(labels).items() if times > 1):
-                msg = f"class {name!r} has the labels {twice} twice."
-                raise ValueError(msg)
-
-    def labels(self, name: str) -> tuple[str, ...]:
-        """Labels of a class in the order of their codes."""
-        return tuple(self.classes[name])
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return asdict(self) | {"classes": {name: list(labels) for name, labels in self.classes.items()}}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "ExceiverConfig":
-        """Inverse of :meth:`to_dict`; an unknown key raises TypeError."""
-        classes = {name: tuple(labels) for name, labels in values.get("classes", {}).items()}
-        return cls(**{**values, "classes": classes})
+        self.check_labels()
 
 
 @dataclass(frozen=True)
@@ -99,10 +82,6 @@ class QueriedTokens(CellTokens):
     """
 
     query_BQ: Tensor = field(default_factory=lambda: torch.zeros(0, 0, dtype=torch.int64))
-
-    def to(self, device: torch.device | str) -> "QueriedTokens":
-        """Move every tensor to a device."""
-        return replace(cast("QueriedTokens", super().to(device)), query_BQ=self.query_BQ.to(device))
 
 
 @dataclass(frozen=True)
@@ -224,10 +203,6 @@ class Exceiver(ClassifyingModule):
             values_G[where] = torch.from_numpy(getattr(found, name)).to(values_G.device)[where]
             self._buffers[name] = values_G
 
-    def tokenize(self, counts: sp.csr_matrix, tokens: np.ndarray, totals: np.ndarray, *, context: str) -> CellTokens:
-        """Genes and their counts, see :func:`grnlab.data.tokens.tokenize`."""
-        return tokenize(counts, tokens, totals, context=context)
-
     def scores(self, tokens: CellTokens) -> Tensor:
         """Standard scores of the counts, cut off at ``config.limit`` and shifted to a mean of 1, float32 (B, T)."""
         logged_BT = torch.log1p(tokens.values_BT.float() * (1e4 / tokens.totals_B.clamp(min=1e-6)).unsqueeze(-1))
@@ -245,7 +220,7 @@ class Exceiver(ClassifyingModule):
         if tokens.pad_BT is not None:
             blind_BT = blind_BT | tokens.pad_BT
         x_BTM = torch.cat([self._special(len(tokens)), x_BTM * scale_BT.unsqueeze(-1)], dim=1)
-        return x_BTM, torch.cat([blind_BT.new_zeros(len(tokens), len(self.special)), blind_BT], dim=1)
+        return x_BTM, nn.functional.pad(blind_BT, (len(self.special), 0))
 
     def _special(self, n_cells: int) -> Tensor:
         return self.special.expand(n_cells, -1, -1)

@@ -4,10 +4,13 @@ import math
 from collections.abc import Iterable
 from typing import Any, cast
 
+import numpy as np
+import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
 from grnlab.backbones.base import Encoded
+from grnlab.data.tokens import CellTokens, tokenize
 from grnlab.genes import GeneVocab
 from grnlab.nn import ClassDecoder
 
@@ -50,6 +53,10 @@ class BackboneModule(nn.Module):
             f"{len(self.vocab):,} genes, {n_weights / 1e6:.1f} M parameters"
         )
 
+    def tokenize(self, counts: sp.csr_matrix, tokens: np.ndarray, totals: np.ndarray, *, context: str) -> CellTokens:
+        """Genes and their counts as they are, see :func:`grnlab.data.tokens.tokenize`."""
+        return tokenize(counts, tokens, totals, context=context)
+
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
@@ -74,6 +81,19 @@ class ClassifyingModule(BackboneModule):
     def members(self, name: str) -> Tensor:
         """Which leaves each label of a class stands for, bool of shape (n_labels, n_leaves); rows in order of codes."""
         return cast("ClassDecoder", self.class_decoders[name]).members_LK
+
+
+def behind_prefix(pad_BT: Tensor | None, n_prefix: int) -> Tensor | None:
+    """Padding of a sequence in which special tokens, none of them padding, stand before the genes.
+
+    Parameters
+    ----------
+    pad_BT
+        True where a gene token is padding; None where none is.
+    n_prefix
+        Number of special tokens.
+    """
+    return None if pad_BT is None else nn.functional.pad(pad_BT, (n_prefix, 0))
 
 
 def start_linears(model: nn.Module) -> None:

@@ -4,15 +4,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from grnlab.backbones.base import Backbone
+from grnlab.backbones.config import ModelConfig
 from grnlab.genes import GeneVocab
-
-
-class ModelConfig(Protocol):
-    """Sizes and switches of an architecture, as plain values and back: ``type(config).from_dict(config.to_dict())``."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        ...
 
 
 class Pretrained(Backbone, Protocol):
@@ -42,18 +35,18 @@ class Architecture:
     name
         Its name in checkpoints.
     model, config
-        Classes of its models and of their configuration; the latter has ``to_dict`` and ``from_dict``.
+        Classes of its models and of their configuration.
     """
 
     name: str
     model: type[Any]
-    config: type[Any]
+    config: type[ModelConfig]
 
 
 _ARCHITECTURES: dict[str, Architecture] = {}
 
 
-def register_architecture(name: str, model: type[Any], config: type[Any]) -> None:
+def register_architecture(name: str, model: type[Any], config: type[ModelConfig]) -> None:
     """Make an architecture known to checkpoints and to training.
 
     Parameters
@@ -63,7 +56,7 @@ def register_architecture(name: str, model: type[Any], config: type[Any]) -> Non
     model
         Class of its models, see :class:`Pretrained`.
     config
-        Class of their configurations, see :class:`ModelConfig`; no other architecture has the same.
+        Class of their configurations; no other architecture has the same.
 
     Raises
     ------
@@ -98,7 +91,7 @@ def architecture_of(model: Any) -> str:
     raise TypeError(msg)
 
 
-def build_model(vocab: GeneVocab, config: Any, *, name: str) -> Any:
+def build_model(vocab: GeneVocab, config: ModelConfig, *, name: str) -> Any:
     """Make a model with new weights.
 
     Parameters

@@ -5,19 +5,17 @@ tokens stand first: total counts, the cell embedding, one per class. Pre-norm bl
 """
 
 import math
-from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, cast
+from dataclasses import dataclass, field
+from typing import cast
 
-import numpy as np
-import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
 from grnlab.backbones.base import AttentionSpec, Encoded
-from grnlab.backbones.module import ClassifyingModule, start_branches_small, start_linears
-from grnlab.data.tokens import CellTokens, tokenize
+from grnlab.backbones.config import ClassesConfig
+from grnlab.backbones.module import ClassifyingModule, behind_prefix, start_branches_small, start_linears
+from grnlab.data.tokens import CellTokens
 from grnlab.genes import GeneVocab
 from grnlab.nn import (
     CellDecoder,
@@ -34,7 +32,7 @@ from grnlab.nn.attention import head_projections
 
 
 @dataclass(frozen=True)
-class ScPrintConfig:
+class ScPrintConfig(ClassesConfig):
     """Sizes and switches of :class:`ScPrint`; the defaults are the published small model.
 
     Attributes
@@ -70,10 +68,8 @@ class ScPrintConfig:
         if strange := sorted(set(self.groups) - set(self.classes)):
             msg = f"groups names the classes {strange}, which are not among classes {sorted(self.classes)}."
             raise ValueError(msg)
+        self.check_labels()
         for name in self.classes:
-            if twice := sorted(label for label, times in Counter(self.labels(name)).items() if times > 1):
-                msg = f"class {name!r} has the labels {twice} twice; a label is a leaf or a group, and has one code."
-                raise ValueError(msg)
             for label, leaves in self.groups.get(name, {}).items():
                 if not leaves or not set(leaves) <= set(self.classes[name]):
                     msg = (
@@ -85,25 +81,6 @@ class ScPrintConfig:
     def labels(self, name: str) -> tuple[str, ...]:
         """All labels of a class in the order of their codes: the leaves, then the coarse labels."""
         return (*self.classes[name], *self.groups.get(name, {}))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return asdict(self) | {
-            "classes": {name: list(labels) for name, labels in self.classes.items()},
-            "groups": {
-                name: {label: list(leaves) for label, leaves in groups.items()} for name, groups in self.groups.items()
-            },
-        }
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "ScPrintConfig":
-        """Inverse of :meth:`to_dict`; an unknown key raises TypeError."""
-        classes = {name: tuple(labels) for name, labels in values.get("classes", {}).items()}
-        groups = {
-            name: {label: tuple(leaves) for label, leaves in groups.items()}
-            for name, groups in values.get("groups", {}).items()
-        }
-        return cls(**{**values, "classes": classes, "groups": groups})
 
 
 class ScPrint(ClassifyingModule):
@@ -187,10 +164,6 @@ class ScPrint(ClassifyingModule):
         for block in self.transformer.layers:
             block.attention.backend = backend
 
-    def tokenize(self, counts: sp.csr_matrix, tokens: np.ndarray, totals: np.ndarray, *, context: str) -> CellTokens:
-        """Genes and their counts, see :func:`grnlab.data.tokens.tokenize`."""
-        return tokenize(counts, tokens, totals, context=context)
-
     def embed(self, tokens: CellTokens) -> tuple[Tensor, Tensor, Tensor | None]:
         """Gene embeddings (B, T, M), all tokens (B, P + T, M) with the special ones first, and their padding."""
         gene_BTM = self.gene_embedding(tokens.genes_BT)
@@ -203,10 +176,7 @@ class ScPrint(ClassifyingModule):
             x_BTM = x_BTM + self.position(tokens.genes_BT)
         depth_B1M = self.depth_encoder(tokens.totals_B).unsqueeze(1)
         x_BTM = torch.cat([depth_B1M, special_BEM.to(x_BTM.dtype), x_BTM], dim=1)
-        pad_BT = tokens.pad_BT
-        if pad_BT is not None:
-            pad_BT = torch.cat([pad_BT.new_zeros(len(tokens), self.attention.n_prefix), pad_BT], dim=1)
-        return x_BTM, pad_BT
+        return x_BTM, behind_prefix(tokens.pad_BT, self.attention.n_prefix)
 
     def encode(self, tokens: CellTokens, *, record: Recorder | None = None) -> Encoded:
         """Run the transformer.

@@ -17,11 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from grnlab.backbones.base import AttentionSpec
-from grnlab.backbones.module import BackboneModule
+from grnlab.backbones.module import BackboneModule, behind_prefix
 from grnlab.backbones.registry import register_architecture
 from grnlab.backbones.xtrimogene_config import PARTS, XTrimoGeneConfig
 from grnlab.backbones.xtrimogene_tokens import DepthEncoded, DepthTokens, pool, target_of, visible, visible_only
-from grnlab.data.tokens import CellTokens, expressed_context, shared_context
+from grnlab.data.tokens import CellTokens
 from grnlab.genes import GeneVocab
 from grnlab.nn import CountDistribution, PerformerStack, Recorder, TransformerStack
 from grnlab.nn.attention import head_projections
@@ -131,15 +131,15 @@ class XTrimoGene(BackboneModule):
         ValueError
             For the context ``"shared"`` while the attention of the encoder, which sees no zeros, is read.
         """
+        if self.config.part == "encoder" and context == "shared":
+            msg = (
+                'context="shared": the encoder of xTrimoGene sees no zeros; use context="expressed", or the decoder: '
+                'model.part("decoder").'
+            )
+            raise ValueError(msg)
+        shown = super().tokenize(counts, tokens, totals, context=context)
         if self.config.part == "encoder":
-            if context == "shared":
-                msg = (
-                    'context="shared": the encoder of xTrimoGene sees no zeros; use context="expressed", or the '
-                    'decoder: model.part("decoder").'
-                )
-                raise ValueError(msg)
-            return expressed_context(counts, tokens, totals)
-        shown = (shared_context if context == "shared" else expressed_context)(counts, tokens, totals)
+            return shown
         measured_G = torch.from_numpy(np.sort(np.asarray(tokens, dtype=np.int64)))
         return DepthTokens(shown.genes_BT, shown.values_BT, shown.totals_B, shown.pad_BT, measured_G=measured_G)
 
@@ -169,7 +169,7 @@ class XTrimoGene(BackboneModule):
         """
         of_encoder = record if self.config.part == "encoder" else None
         shown, place_BK = self._shown(tokens, of_encoder)
-        x_BTM, pad_BT = self.embed(shown), _with_special(shown.pad_BT)
+        x_BTM, pad_BT = self.embed(shown), behind_prefix(shown.pad_BT, _N_PREFIX)
         x_BTM = self.encoder_norm(
             self.encoder(x_BTM, pad_BT=pad_BT, record=of_encoder, recompute=self.config.recompute)
         )
@@ -190,7 +190,7 @@ class XTrimoGene(BackboneModule):
         """Record queries and keys (features, of the decoder) of every layer, and compute nothing beyond them."""
         if self.config.part == "encoder":
             shown, _ = self._shown(tokens, record)
-            self.encoder.record_qk(self.embed(shown), pad_BT=_with_special(shown.pad_BT), record=record)
+            self.encoder.record_qk(self.embed(shown), pad_BT=behind_prefix(shown.pad_BT, _N_PREFIX), record=record)
             return
         x_BGM, place_BT, pad_BG = self._decoder_input(self.encode(tokens))
         self.decoder.record_qk(x_BGM, pad_BT=pad_BG, record=rows_of(record, place_BT))
@@ -239,7 +239,7 @@ class XTrimoGene(BackboneModule):
     def _decoder_input(self, encoded: DepthEncoded) -> tuple[Tensor, Tensor, Tensor | None]:
         """What enters the decoder; where in it the special tokens and the genes of the tokens stand; its padding."""
         tokens, read_BTM = encoded.tokens, encoded.genes_BTM + encoded.input_BTM
-        measured_G, pad_BG = getattr(tokens, "measured_G", None), _with_special(tokens.pad_BT)
+        measured_G, pad_BG = getattr(tokens, "measured_G", None), behind_prefix(tokens.pad_BT, _N_PREFIX)
         place_BT = torch.arange(tokens.genes_BT.shape[1], device=self.device).expand(len(tokens), -1)
         if measured_G is not None:
             place_BT = torch.searchsorted(measured_G, tokens.genes_BT.contiguous()).clamp(max=len(measured_G) - 1)
@@ -250,10 +250,6 @@ class XTrimoGene(BackboneModule):
         x_BGM = self.to_decoder(torch.cat([encoded.special_BPM + self.special, read_BTM], dim=1))
         special_BP = torch.arange(_N_PREFIX, device=self.device).expand(len(tokens), -1)
         return x_BGM, torch.cat([special_BP, _N_PREFIX + place_BT], dim=1), pad_BG
-
-
-def _with_special(pad_BT: Tensor | None) -> Tensor | None:
-    return None if pad_BT is None else torch.cat([pad_BT.new_zeros(len(pad_BT), _N_PREFIX), pad_BT], dim=1)
 
 
 register_architecture("xtrimogene", XTrimoGene, XTrimoGeneConfig)

@@ -1,14 +1,15 @@
 """Sizes and switches of xTrimoGene."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
+
+from grnlab.backbones.config import ModelConfig
 
 SETTINGS, PARTS = ("paper", "released"), ("encoder", "decoder")
 
 
 @dataclass(frozen=True)
-class XTrimoGeneConfig:
+class XTrimoGeneConfig(ModelConfig):
     """Sizes and switches of :class:`XTrimoGene`; :meth:`published` has those of scFoundation.
 
     Attributes
@@ -64,12 +65,3 @@ class XTrimoGeneConfig:
         """
         sizes = cls(12, 768, 12, n_decoder_layers=6, d_decoder=512, n_decoder_heads=8, n_features=266)
         return replace(sizes, settings="released", **changes)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "XTrimoGeneConfig":
-        """Inverse of :meth:`to_dict`; an unknown key raises TypeError."""
-        return cls(**values)

@@ -4,7 +4,6 @@ Shape suffixes: B cells, T gene tokens, K visible genes of the longest cell, P s
 """
 
 from dataclasses import dataclass, replace
-from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -33,12 +32,6 @@ class DepthTokens(CellTokens):
     target_B: Tensor | None = None
     asked_BT: Tensor | None = None
     measured_G: Tensor | None = None
-
-    def to(self, device: torch.device | str) -> "DepthTokens":
-        """Move every tensor to a device."""
-        own = {name: getattr(self, name) for name in ("target_B", "asked_BT", "measured_G")}
-        moved = {name: None if x is None else x.to(device) for name, x in own.items()}
-        return cast("DepthTokens", replace(cast("Any", super().to(device)), **moved))
 
 
 def target_of(tokens: CellTokens) -> Tensor:

@@ -8,7 +8,7 @@ Shape suffixes: B signatures of a batch, T gene tokens, F features of a drug.
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from grnlab._files import read_separated
+from grnlab._reading import read_separated
 from grnlab.data.collection import CellCollection
 from grnlab.data.counts import counts_of
 from grnlab.data.drug_features import check_features
@@ -49,12 +49,6 @@ class SignatureTokens(CellTokens):
     drug_BF: Tensor | None = None
     log_dose_B: Tensor | None = None
     given: bool = False
-
-    def to(self, device: torch.device | str) -> "SignatureTokens":
-        """Move every tensor to a device."""
-        conditions = {"drug_BF": self.drug_BF, "log_dose_B": self.log_dose_B}
-        moved = {name: None if values is None else values.to(device) for name, values in conditions.items()}
-        return replace(self, **vars(super().to(device)) | moved)
 
 
 @dataclass

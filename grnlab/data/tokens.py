@@ -3,7 +3,8 @@
 Shape suffixes: B cells of a batch, T gene tokens of a cell.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Self
 
 import numpy as np
 import scipy.sparse as sp
@@ -47,17 +48,15 @@ class CellTokens:
         """True where there is a gene."""
         return torch.ones_like(self.genes_BT, dtype=torch.bool) if self.pad_BT is None else ~self.pad_BT
 
-    def to(self, device: torch.device | str) -> "CellTokens":
+    def to(self, device: torch.device | str) -> Self:
         """Move every tensor to a device."""
-        return replace(
-            self,
-            genes_BT=self.genes_BT.to(device),
-            values_BT=self.values_BT.to(device),
-            totals_B=self.totals_B.to(device),
-            pad_BT=None if self.pad_BT is None else self.pad_BT.to(device),
-            hidden_BT=None if self.hidden_BT is None else self.hidden_BT.to(device),
-            labels={name: codes.to(device) for name, codes in self.labels.items()},
-        )
+        return replace(self, **{one.name: _moved(getattr(self, one.name), device) for one in fields(self)})
+
+
+def _moved(value: Any, device: torch.device | str) -> Any:
+    if isinstance(value, dict):
+        return {name: _moved(one, device) for name, one in value.items()}
+    return value.to(device) if isinstance(value, Tensor) else value
 
 
 def shared_context(counts: sp.csr_matrix, tokens: np.ndarray, totals: np.ndarray) -> CellTokens:

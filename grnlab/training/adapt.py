@@ -22,9 +22,9 @@ import torch
 
 from grnlab._optional import require
 from grnlab._provenance import versions
-from grnlab.backbones import ScPrintConfig, save_model
+from grnlab.backbones import ModelConfig, ScPrintConfig, save_model
 from grnlab.backbones.published.base import PublishedModel
-from grnlab.backbones.registry import ModelConfig, Pretrained, architecture_of, build_model
+from grnlab.backbones.registry import Pretrained, architecture_of, build_model
 from grnlab.data import CellCollection
 from grnlab.data.counts import counts_of
 from grnlab.data.names import align_genes

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from grnlab.backbones.base import AttentionSpec, Encoded
-from grnlab.backbones.module import BackboneModule
+from grnlab.backbones.module import BackboneModule, behind_prefix
 from grnlab.data.tokens import CellTokens
 from grnlab.genes import GeneVocab
 from grnlab.nn import Recorder
@@ -88,9 +88,7 @@ class PublishedModel(BackboneModule, ABC):
         return (x_BTM * real_BT1).sum(1) / real_BT1.sum(1)
 
     def _pad(self, tokens: CellTokens) -> Tensor | None:
-        if tokens.pad_BT is None or self.n_prefix == 0:
-            return tokens.pad_BT
-        return torch.cat([tokens.pad_BT.new_zeros(len(tokens), self.n_prefix), tokens.pad_BT], dim=1)
+        return behind_prefix(tokens.pad_BT, self.n_prefix)
 
 
 def cut_to(width: int, tokens: CellTokens) -> CellTokens:

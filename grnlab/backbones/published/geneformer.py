@@ -6,16 +6,15 @@ of the data are one gene to it, the publisher adds their counts up; here one is 
 """
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
+from grnlab.backbones.config import ModelConfig
 from grnlab.backbones.published.base import PublishedModel, by_token, cut_to
 from grnlab.backbones.published.names import vocab_of_ensembl
 from grnlab.backbones.published.read import WeightReader, load_weights, read_dictionary, read_tensors
@@ -29,7 +28,7 @@ _HEADS = ("cls.predictions.", "classifier.", "bert.pooler.", "pooler.", "bert.em
 
 
 @dataclass(frozen=True)
-class GeneformerConfig:
+class GeneformerConfig(ModelConfig):
     """Sizes of :class:`Geneformer`; the defaults are V1-10M.
 
     Attributes
@@ -54,15 +53,6 @@ class GeneformerConfig:
     special_tokens: bool = False
     activation: str = "relu"
     eps: float = 1e-12
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "GeneformerConfig":
-        """Inverse of :meth:`to_dict`; an unknown key raises TypeError."""
-        return cls(**values)
 
 
 class Geneformer(PublishedModel):

@@ -6,15 +6,14 @@ weights were not at hand. Of ``models.ckpt`` the part ``cell`` is read, or the o
 is a kernel and no softmax, is :mod:`grnlab.backbones.published.scfoundation_decoder`.
 """
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
+from grnlab.backbones.config import ModelConfig
 from grnlab.backbones.published.base import PublishedModel, by_token
 from grnlab.data.tokens import CellTokens, expressed_context
 from grnlab.genes import GeneVocab
@@ -25,7 +24,7 @@ _TARGET_SUM = 1e4
 
 
 @dataclass(frozen=True)
-class ScFoundationConfig:
+class ScFoundationConfig(ModelConfig):
     """Sizes of :class:`ScFoundation`; the defaults are the published model.
 
     Attributes
@@ -46,15 +45,6 @@ class ScFoundationConfig:
     n_bins: int = 100
     bin_alpha: float = 1.0
     target: float = 4.0
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "ScFoundationConfig":
-        """Inverse of :meth:`to_dict`; an unknown key raises TypeError."""
-        return cls(**values)
 
 
 class ScFoundation(PublishedModel):

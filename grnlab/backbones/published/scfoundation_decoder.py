@@ -10,8 +10,8 @@ Shape suffixes: B cells, G genes of the list, T gene tokens, P special tokens, M
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Self
 
 import numpy as np
 import scipy.sparse as sp
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from grnlab.backbones.base import AttentionSpec, Encoded
+from grnlab.backbones.config import ModelConfig
 from grnlab.backbones.published.scfoundation import ScFoundation, ScFoundationConfig, known_totals, log_values
 from grnlab.backbones.xtrimogene_tokens import visible_only
 from grnlab.data.tokens import CellTokens, shared_context
@@ -28,7 +29,7 @@ from grnlab.nn.performer import rows_of, take_rows
 
 
 @dataclass(frozen=True)
-class ScFoundationDecoderConfig:
+class ScFoundationDecoderConfig(ModelConfig):
     """Sizes of :class:`ScFoundationDecoder`; the defaults are the published model.
 
     Attributes
@@ -48,14 +49,10 @@ class ScFoundationDecoderConfig:
     d_head: int = 64
     n_features: int = 266
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return asdict(self)
-
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "ScFoundationDecoderConfig":
-        """Inverse of :meth:`to_dict`; an unknown key raises TypeError."""
-        return cls(**{**values, "encoder": ScFoundationConfig.from_dict(values["encoder"])})
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Inverse of ``to_dict``; an unknown key raises TypeError."""
+        return super().from_dict({**values, "encoder": ScFoundationConfig.from_dict(values["encoder"])})
 
 
 class ScFoundationDecoder(ScFoundation):

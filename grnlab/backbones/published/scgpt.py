@@ -6,10 +6,8 @@ were never released; like the publisher's own code this runs the plain bidirecti
 """
 
 import zlib
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -17,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from grnlab.backbones.config import ModelConfig
 from grnlab.backbones.published.base import PublishedModel, by_token
 from grnlab.backbones.published.names import vocab_of_symbols
 from grnlab.backbones.published.read import WeightReader, load_weights, read_dictionary, read_tensors
@@ -33,7 +32,7 @@ _MAX_VALUE = 512.0
 
 
 @dataclass(frozen=True)
-class ScGptConfig:
+class ScGptConfig(ModelConfig):
     """Sizes of :class:`ScGpt`; the defaults are the whole-human model.
 
     Attributes
@@ -55,15 +54,6 @@ class ScGptConfig:
     n_bins: int = 51
     max_tokens: int = 1200
     cls_value: float = -2.0
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "ScGptConfig":
-        """Inverse of :meth:`to_dict`; an unknown key raises TypeError."""
-        return cls(**values)
 
 
 class ScGpt(PublishedModel):

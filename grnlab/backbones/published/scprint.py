@@ -6,7 +6,7 @@ checkpoints (graph encoder, cell transformer) and those trained with a bias on t
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from grnlab.backbones.base import Encoded
+from grnlab.backbones.config import ModelConfig
 from grnlab.backbones.published.base import PublishedModel
 from grnlab.backbones.published.names import vocab_of_ensembl
 from grnlab.backbones.published.read import WeightReader, load_weights, read_tensors
@@ -31,7 +32,7 @@ _MAX_VALUE = 100_000.0
 
 
 @dataclass(frozen=True)
-class PublishedScPrintConfig:
+class PublishedScPrintConfig(ModelConfig):
     """Sizes and switches of :class:`PublishedScPrint`; the defaults are medium-v1.
 
     Attributes
@@ -59,15 +60,6 @@ class PublishedScPrintConfig:
     depth_token: bool = True
     metacell_token: bool = False
     positions: bool = True
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return asdict(self) | {"classes": list(self.classes)}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "PublishedScPrintConfig":
-        """Inverse of :meth:`to_dict`; an unknown key raises TypeError."""
-        return cls(**{**values, "classes": tuple(values.get("classes", ()))})
 
 
 class PublishedScPrint(PublishedModel):
