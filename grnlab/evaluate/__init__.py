@@ -6,7 +6,7 @@ from grnlab.evaluate.enrichment import rank_enrichment, target_enrichment
 from grnlab.evaluate.gold import GoldStandard
 from grnlab.evaluate.gold_files import fetch_gold, read_gold
 from grnlab.evaluate.metrics import Score, score_edges
-from grnlab.evaluate.perturbation import coverage, pearson, response_scores, score_responses
+from grnlab.evaluate.perturbation import coverage, mean_pearson, pearson, response_scores, score_responses
 from grnlab.evaluate.pidc import pidc
 from grnlab.evaluate.uncertainty import (
     bootstrap_score,
@@ -29,6 +29,7 @@ __all__ = [
     "degree_null",
     "degree_only",
     "fetch_gold",
+    "mean_pearson",
     "pair_folds",
     "pearson",
     "pidc",

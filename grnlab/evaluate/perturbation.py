@@ -48,6 +48,22 @@ def _unit(values: np.ndarray) -> np.ndarray:
     return np.divide(centred, norm, out=np.zeros_like(centred), where=~flat)
 
 
+def mean_pearson(true: np.ndarray, predicted: np.ndarray) -> float:
+    """Mean correlation of each measured profile with the prediction of its own; 0 where one of them is constant.
+
+    Parameters
+    ----------
+    true, predicted
+        Shapes (n, n_genes).
+
+    Examples
+    --------
+    >>> round(mean_pearson(np.array([[1.0, 2, 3], [3.0, 2, 1]]), np.array([[0.0, 1, 2], [0.0, 1, 2]])), 3)
+    0.0
+    """
+    return float(np.mean([pearson(one, other)[0, 0] for one, other in zip(true, predicted, strict=True)]))
+
+
 def coverage(true: np.ndarray, predicted: np.ndarray) -> float:
     """Mean over measured profiles of their best correlation with any predicted one: ``mean_i max_j pearson(i, j)``.
 
@@ -117,7 +133,7 @@ def response_scores(
     scores = {}
     for name, genes in {"": order, **{f"_DE{number}": order[:number] for number in top}}.items():
         a, b = true[:, genes], predicted[:, genes]
-        scores[f"mean{name}"] = float(pearson(a.mean(axis=0), b.mean(axis=0))[0, 0])
+        scores[f"mean{name}"] = mean_pearson(a.mean(axis=0, keepdims=True), b.mean(axis=0, keepdims=True))
         scores[f"dis{name}"] = coverage(a, b)
     return scores
 
@@ -126,7 +142,6 @@ def score_responses(
     true: Mapping[str, np.ndarray],
     predicted: Mapping[str, np.ndarray],
     *,
-    references: Mapping[str, np.ndarray] | None = None,
     top: Sequence[int] = (50, 10),
 ) -> pd.DataFrame:
     """Scores of many conditions, one row each; the mean over the rows is what papers print.
@@ -135,10 +150,8 @@ def score_responses(
     ----------
     true, predicted
         Condition → profiles; every condition of `true` must be predicted.
-    references
-        Condition → profile without perturbation; see :func:`response_scores`.
     top
-        As there.
+        As in :func:`response_scores`, without a reference.
 
     Raises
     ------
@@ -148,10 +161,5 @@ def score_responses(
     if missing := [name for name in true if name not in predicted]:
         msg = f"{len(missing)} conditions are not predicted: {missing[:5]}."
         raise ValueError(msg)
-    rows = {
-        name: response_scores(
-            profiles, predicted[name], reference=None if references is None else references[name], top=top
-        )
-        for name, profiles in true.items()
-    }
+    rows = {name: response_scores(profiles, predicted[name], top=top) for name, profiles in true.items()}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("condition")

@@ -22,9 +22,9 @@ class NetworkComparison:
         Names of the two networks.
     edges_shared
         ``source, target, weight_a, weight_b, difference`` (a minus b), largest smaller weight first.
-    edges_a, edges_b
+    edges_a_only, edges_b_only
         Edges of one network alone, as in its edge table.
-    n_genes_shared, n_genes_a, n_genes_b
+    n_genes_shared, n_genes_a_only, n_genes_b_only
         Genes in both universes, and in one alone (these take no part).
     jaccard
         Shared edges over the edges of either; NaN when neither has an edge.
@@ -37,11 +37,11 @@ class NetworkComparison:
     a: str
     b: str
     edges_shared: pd.DataFrame
-    edges_a: pd.DataFrame
-    edges_b: pd.DataFrame
+    edges_a_only: pd.DataFrame
+    edges_b_only: pd.DataFrame
     n_genes_shared: int
-    n_genes_a: int
-    n_genes_b: int
+    n_genes_a_only: int
+    n_genes_b_only: int
     is_tf: pd.Series
     _centralities_a: pd.DataFrame
     _centralities_b: pd.DataFrame
@@ -49,17 +49,17 @@ class NetworkComparison:
     @property
     def jaccard(self) -> float:
         """Shared edges over the edges of either network."""
-        return _ratio(len(self.edges_shared), len(self.edges_shared) + len(self.edges_a) + len(self.edges_b))
+        return _ratio(len(self.edges_shared), len(self.edges_shared) + len(self.edges_a_only) + len(self.edges_b_only))
 
     @property
     def shared_fraction_a(self) -> float:
         """Share of the edges of `a` that `b` has too."""
-        return _ratio(len(self.edges_shared), len(self.edges_shared) + len(self.edges_a))
+        return _ratio(len(self.edges_shared), len(self.edges_shared) + len(self.edges_a_only))
 
     @property
     def shared_fraction_b(self) -> float:
         """Share of the edges of `b` that `a` has too."""
-        return _ratio(len(self.edges_shared), len(self.edges_shared) + len(self.edges_b))
+        return _ratio(len(self.edges_shared), len(self.edges_shared) + len(self.edges_b_only))
 
     def hubs(self, by: str = "pagerank", *, n: int | None = None) -> pd.DataFrame:
         """Differential hubs, the largest absolute difference first (ties by gene name).
@@ -113,11 +113,11 @@ class NetworkComparison:
             "a": self.a,
             "b": self.b,
             "n_genes_shared": self.n_genes_shared,
-            "n_genes_a_only": self.n_genes_a,
-            "n_genes_b_only": self.n_genes_b,
+            "n_genes_a_only": self.n_genes_a_only,
+            "n_genes_b_only": self.n_genes_b_only,
             "n_edges_shared": len(self.edges_shared),
-            "n_edges_a_only": len(self.edges_a),
-            "n_edges_b_only": len(self.edges_b),
+            "n_edges_a_only": len(self.edges_a_only),
+            "n_edges_b_only": len(self.edges_b_only),
             "jaccard": self.jaccard,
             "shared_fraction_a": self.shared_fraction_a,
             "shared_fraction_b": self.shared_fraction_b,
@@ -166,11 +166,11 @@ def compare(a: "GeneNetwork", b: "GeneNetwork") -> NetworkComparison:
         a=a.name,
         b=b.name,
         edges_shared=both.drop(columns="smaller"),
-        edges_a=_without(cut_a, cut_b),
-        edges_b=_without(cut_b, cut_a),
+        edges_a_only=_without(cut_a, cut_b),
+        edges_b_only=_without(cut_b, cut_a),
         n_genes_shared=len(shared),
-        n_genes_a=len(a.genes) - len(shared),
-        n_genes_b=len(b.genes) - len(shared),
+        n_genes_a_only=len(a.genes) - len(shared),
+        n_genes_b_only=len(b.genes) - len(shared),
         is_tf=unknown if known is None else known.loc[shared],
         _centralities_a=centralities(cut_a),
         _centralities_b=centralities(cut_b).loc[shared],

@@ -80,9 +80,6 @@ class NetworkSet(Mapping[str, GeneNetwork]):
     def __len__(self) -> int:
         return len(self._networks)
 
-    def __contains__(self, name: object) -> bool:
-        return name in self._networks
-
     def compare(self, a: str, b: str) -> NetworkComparison:
         """Differential hubs and edges of two groups; see `grnlab.network.compare.compare`.
 

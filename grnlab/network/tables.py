@@ -156,8 +156,8 @@ def check_known(wanted: Iterable[str], known: pd.Index, *, argument: str, where:
     return names
 
 
-def nearest_names(name: str, known: Iterable[str], *, n: int = 3) -> list[str]:
-    """Up to `n` known names that look like `name`, whatever their case; the most similar first.
+def nearest_names(name: str, known: Iterable[str]) -> list[str]:
+    """Up to three known names that look like `name`, whatever their case; the most similar first.
 
     Examples
     --------
@@ -167,7 +167,7 @@ def nearest_names(name: str, known: Iterable[str], *, n: int = 3) -> list[str]:
     by_folded: dict[str, str] = {}
     for gene in known:
         by_folded.setdefault(gene.casefold(), gene)
-    return [by_folded[match] for match in difflib.get_close_matches(name.casefold(), list(by_folded), n=n)]
+    return [by_folded[match] for match in difflib.get_close_matches(name.casefold(), list(by_folded), n=3)]
 
 
 def _positions(edges: pd.DataFrame, end: str, names: pd.Index) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Networks inside AnnData: a genes × genes matrix in ``varp``, row = regulator, column = target."""
 
+import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -55,8 +56,8 @@ def network_from_varp(
     return GeneNetwork(edges, pd.DataFrame(index=names), name=name or key, provenance=given)
 
 
-def network_to_anndata(network: "NetworkTables", key: str = "GRN") -> "ad.AnnData":
-    """Make an AnnData without cells in GRnnData's layout: ``varp[key]`` is CSR, row = regulator, column = target.
+def network_to_anndata(network: "NetworkTables") -> "ad.AnnData":
+    """Make an AnnData without cells in GRnnData's layout: ``varp["GRN"]`` is CSR, row = regulator, column = target.
 
     The gene table becomes ``var``; name, direction and provenance (JSON) are in ``uns["grn"]``. Signs do not fit.
 
@@ -67,8 +68,6 @@ def network_to_anndata(network: "NetworkTables", key: str = "GRN") -> "ad.AnnDat
     >>> network_to_anndata(GeneNetwork.from_edges(edges, name="one")).varp["GRN"].toarray().tolist()
     [[0.0, 0.5], [0.0, 0.0]]
     """
-    import json
-
     import anndata as ad
 
     size = len(network.genes)
@@ -81,4 +80,4 @@ def network_to_anndata(network: "NetworkTables", key: str = "GRN") -> "ad.AnnDat
             "provenance": json.dumps(network.provenance),
         }
     }
-    return ad.AnnData(X=sp.csr_matrix((0, size), dtype=np.float32), var=var, varp={key: matrix}, uns=uns)
+    return ad.AnnData(X=sp.csr_matrix((0, size), dtype=np.float32), var=var, varp={"GRN": matrix}, uns=uns)

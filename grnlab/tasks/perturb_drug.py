@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from grnlab._provenance import versions
 from grnlab.backbones.drugbert import DrugBert, at_one_scale
 from grnlab.data.signatures import SignatureCollection, collect_signatures
-from grnlab.evaluate.perturbation import pearson
+from grnlab.evaluate.perturbation import mean_pearson
 from grnlab.objectives.respond import Respond
 from grnlab.tasks.predict_drug import signatures_from
 from grnlab.training.averaging import WeightAverage
@@ -237,7 +237,7 @@ def _start_linear(model: DrugBert, cells: SignatureCollection, rows: np.ndarray,
     for penalty in _PENALTIES:
         dual_NG = torch.linalg.solve(kernel_NN + penalty * identity_NN, y_NG - level_G) / x_NF.shape[1]
         predicted = level_G + x_val @ (x_NF.T @ dual_NG)
-        score = np.mean([pearson(a, b)[0, 0] for a, b in zip(y_val.numpy(), predicted.numpy(), strict=True)])
+        score = mean_pearson(y_val.numpy(), predicted.numpy())
         if score > best:
             best, chosen = score, dual_NG
     # Xᵀ D by the small factor of X = Q R alone: the rank of D is far below the number of features
@@ -283,5 +283,4 @@ def _agreement(model: DrugBert, cells: SignatureCollection, rows: np.ndarray) ->
     tokens_G = cells.available[0]
     labels = {"cell": torch.from_numpy(cells.labels["cell"][rows])} if "cell" in cells.labels else {}
     predicted = signatures_from(model, tokens_G, cells.conditions(rows), labels, len(rows))
-    true = cells.counts[rows][:, tokens_G].toarray()
-    return float(np.mean([pearson(a, b)[0, 0] for a, b in zip(true, predicted, strict=True)]))
+    return mean_pearson(cells.counts[rows][:, tokens_G].toarray(), predicted)

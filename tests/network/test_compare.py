@@ -27,19 +27,19 @@ def test_edges_are_shared_or_of_one_alone(pair):
     assert found.edges_shared.to_dict("records") == [
         {"source": "A", "target": "B", "weight_a": 0.2, "weight_b": 0.5, "difference": 0.2 - 0.5}
     ]
-    assert list(zip(found.edges_a["source"], found.edges_a["target"], strict=True)) == [
+    assert list(zip(found.edges_a_only["source"], found.edges_a_only["target"], strict=True)) == [
         ("H", "A"),
         ("H", "B"),
         ("H", "K"),
     ]
-    assert list(zip(found.edges_b["source"], found.edges_b["target"], strict=True)) == [
+    assert list(zip(found.edges_b_only["source"], found.edges_b_only["target"], strict=True)) == [
         ("K", "A"),
         ("K", "B"),
         ("K", "H"),
     ]
     assert found.jaccard == 1 / 7
     assert found.shared_fraction_a == found.shared_fraction_b == 1 / 4
-    assert (found.n_genes_shared, found.n_genes_a, found.n_genes_b) == (4, 1, 1)
+    assert (found.n_genes_shared, found.n_genes_a_only, found.n_genes_b_only) == (4, 1, 1)
 
 
 def test_differential_hubs_are_those_that_changed(pair):
@@ -67,15 +67,15 @@ def test_the_other_way_round_is_the_opposite(pair):
     for column in ("difference", "rank_change"):
         np.testing.assert_allclose(one.hubs()[column].sort_index(), -two.hubs()[column].sort_index(), atol=1e-12)
     assert one.jaccard == two.jaccard
-    assert one.edges_a.equals(two.edges_b)
+    assert one.edges_a_only.equals(two.edges_b_only)
     assert two.hubs()["is_tf"].isna().all()  # b does not know
 
 
 def test_a_network_compared_with_itself(blood):
     found = compare(blood, blood)
     assert found.jaccard == 1.0
-    assert found.edges_a.empty
-    assert found.edges_b.empty
+    assert found.edges_a_only.empty
+    assert found.edges_b_only.empty
     assert (found.hubs()["difference"] == 0).all()
     assert found.hubs().index.tolist() == sorted(blood.genes.index)
 
