@@ -2,9 +2,9 @@
 
 from grnlab.benchmark.config import BenchmarkConfig, choose, outside
 from grnlab.benchmark.datasets import DATASETS, Dataset
+from grnlab.benchmark.figures import plot_cases, plot_summary
 from grnlab.benchmark.golds import GOLDS, Gold
 from grnlab.benchmark.methods import FAST, METHODS, Method
-from grnlab.benchmark.report import plot_cases, plot_summary
 from grnlab.benchmark.runner import run_benchmark
 from grnlab.benchmark.summary import compare, summarise
 

@@ -9,18 +9,11 @@ import pandas as pd
 from grnlab._files import atomic_file
 from grnlab._provenance import versions
 from grnlab.benchmark.datasets import ALL_CELLS
+from grnlab.benchmark.figures import kinds_of, plot_cases, plot_summary
 from grnlab.benchmark.hubs import hub_table
 from grnlab.benchmark.methods import METHODS
 from grnlab.benchmark.summary import CASE, compare, summarise
 
-_COLOURS = {
-    "control": "#8c8c8c",
-    "popularity": "#b8860b",
-    "expression": "#2a6f97",
-    "model": "#c1121f",
-    "supervised": "#6a4c93",
-    "knowledge": "#3a7d44",
-}
 _DEFINITIONS = """
 - **Candidates** of a gold standard: its regulators × its targets among the genes every method saw (one list per data
   set; per group those at least 2 % and five of its cells express), a gene with itself left out. Genes the model does
@@ -77,92 +70,6 @@ def write_report(cases: pd.DataFrame, out: Path, settings: Mapping[str, Any], hu
             figure.savefig(temporary, dpi=150, format="png", bbox_inches="tight")
 
 
-def plot_summary(cases: pd.DataFrame) -> Any:
-    """Dots with intervals: AUPRC ratio and EPR of every method; a matplotlib Figure.
-
-    Parameters
-    ----------
-    cases
-        As :func:`run_benchmark` returns them.
-    """
-    from matplotlib.figure import Figure
-
-    kind = _kinds(cases)
-    summary = summarise(cases)[::-1].reset_index(drop=True)
-    figure = Figure(figsize=(9, 1.2 + 0.28 * len(summary)), layout="constrained")
-    axes = figure.subplots(1, 2, sharey=True)
-    colours = [_COLOURS[kind[name]] for name in summary["method"]]
-    for ax, name, label in zip(axes, ("auprc_ratio", "epr"), ("AUPRC / base rate", "EPR"), strict=True):
-        ax.axvline(1, color="#bbbbbb", linewidth=1, zorder=0)
-        ax.hlines(summary.index, summary[f"{name}_lo"], summary[f"{name}_hi"], color=colours, linewidth=1.6)
-        ax.scatter(summary[name], summary.index, color=colours, s=24, zorder=2)
-        _cut_axis(ax, summary, name, kind)
-        ax.set_xlabel(f"{label} (chance 1)")
-        ax.spines[["top", "right"]].set_visible(False)
-        ax.tick_params(left=False)
-    most = summary["n_cases"].max()
-    labels = [
-        name if n == most else f"{name} ({n} cases)"
-        for name, n in zip(summary["method"], summary["n_cases"], strict=True)
-    ]
-    axes[0].set_yticks(summary.index, labels)
-    kinds = dict.fromkeys(kind[name] for name in summary["method"][::-1])
-    handles = [axes[0].scatter([], [], color=_COLOURS[one], s=24, label=one) for one in kinds]
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(kinds), frameon=False)
-    n_datasets = cases["dataset"].nunique()
-    figure.suptitle(f"{most} cases, data sets: {n_datasets}; 95 % intervals over data sets and cases", fontsize=11)
-    return figure
-
-
-def _kinds(cases: pd.DataFrame) -> dict[str, str]:
-    return dict(zip(cases["method"], cases["kind"], strict=True))
-
-
-def _cut_axis(ax: Any, summary: pd.DataFrame, name: str, kind: Mapping[str, str]) -> None:
-    """End the axis where methods end; popularity beyond it is written as a number."""
-    methods = summary["method"].map(kind) != "popularity"
-    if not methods.any():
-        return
-    end = 1.1 * max(1.0, float(summary.loc[methods, f"{name}_hi"].max()))
-    ax.set_xlim(min(0.9, 0.95 * float(summary[f"{name}_lo"].min())), end)
-    for place, row in summary[summary[name] > end].iterrows():
-        ax.text(end, place, f"{row[name]:.1f} →", ha="right", va="center", fontsize=8, backgroundcolor="white")
-
-
-def plot_cases(cases: pd.DataFrame) -> Any:
-    """Mean AUPRC ratio of every method (rows) per data set and gold standard (columns); a matplotlib Figure.
-
-    Parameters
-    ----------
-    cases
-        As :func:`run_benchmark` returns them.
-    """
-    import numpy as np
-    from matplotlib.colors import TwoSlopeNorm
-    from matplotlib.figure import Figure
-
-    scored = cases[cases["auprc_ratio"].notna()]
-    wide = scored.pivot_table("auprc_ratio", "method", ["dataset", "gold"], "mean", sort=False)
-    wide = wide.loc[summarise(cases)["method"]]
-    log = np.log2(wide.to_numpy().clip(min=0.25))
-    span = max(1.0, float(np.nanquantile(np.abs(log), 0.98)))
-    figure = Figure(figsize=(2.8 + 0.5 * wide.shape[1], 1.8 + 0.26 * len(wide)), layout="constrained")
-    ax = figure.subplots()
-    ax.set_facecolor("#eeeeee")
-    ax.imshow(log, cmap="RdBu_r", norm=TwoSlopeNorm(0, -span, span), aspect="auto")
-    for (row, column), value in np.ndenumerate(wide.to_numpy()):
-        if not np.isnan(value):
-            bright = abs(log[row, column]) > 0.65 * span
-            ax.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=6, color="w" if bright else "k")
-    ax.set_xticks(
-        range(wide.shape[1]), [f"{a}: {b}" if a != b else a for a, b in wide.columns], rotation=60, ha="right"
-    )
-    ax.set_yticks(range(len(wide)), wide.index)
-    ax.tick_params(length=0, labelsize=7)
-    ax.set_title("AUPRC / base rate, mean over groups of cells", fontsize=9)
-    return figure
-
-
 def _markdown(cases: pd.DataFrame, settings: Mapping[str, Any], hubs: pd.DataFrame) -> str:
     named = {key: value for key, value in settings.items() if key != "datasets"}
     lines = ["# Benchmark of networks", "", _DEFINITIONS.strip(), ""]
@@ -191,7 +98,7 @@ def _markdown(cases: pd.DataFrame, settings: Mapping[str, Any], hubs: pd.DataFra
         lines += ["## What has no score", "", *_table(failed[["method", "dataset", "group", "error"]]), ""]
     lines += ["## Methods", ""]
     about = {name: f": {METHODS[name].about}" for name in METHODS}
-    lines += [f"- `{name}` ({kind}){about.get(name, '')}" for name, kind in _kinds(cases).items()]
+    lines += [f"- `{name}` ({kind}){about.get(name, '')}" for name, kind in kinds_of(cases).items()]
     return "\n".join(lines) + "\n"
 
 
@@ -201,14 +108,10 @@ def _summary_table(summary: pd.DataFrame) -> list[str]:
         shown[title] = [
             f"{row[name]:.2f} ({row[f'{name}_lo']:.2f}–{row[f'{name}_hi']:.2f})" for _, row in summary.iterrows()
         ]
-    shown["AUROC"], shown["per-TF AUROC"] = (
-        summary["auroc"].map("{:.3f}".format),
-        summary["per_tf_auroc"].map("{:.3f}".format),
-    )
-    shown["mean rank"], shown["CPU s"] = (
-        summary["mean_rank"].map("{:.1f}".format),
-        summary["cpu_s"].map("{:.1f}".format),
-    )
+    for name, title in (("auroc", "AUROC"), ("per_tf_auroc", "per-TF AUROC")):
+        shown[title] = summary[name].map("{:.3f}".format)
+    for name, title in (("mean_rank", "mean rank"), ("cpu_s", "CPU s")):
+        shown[title] = summary[name].map("{:.1f}".format)
     return _table(shown)
 
 
