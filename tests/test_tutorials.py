@@ -1,6 +1,7 @@
 """Every tutorial runs from top to bottom."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -24,5 +25,25 @@ def test_there_are_some():
     assert all("outputs" not in cell or not cell["outputs"] for cell in _cells()), "strip the outputs"
 
 
+def test_each_has_one_title_and_sections_below_it():
+    for path in TUTORIALS:
+        text = [cell["source"] for cell in _cells_of(path) if cell["cell_type"] == "markdown"]
+        headings = [line for lines in text for line in lines if line.startswith("#")]
+        assert re.match(r"# \w", headings[0]), path.name
+        assert all(re.match(r"##+ \w", heading) for heading in headings[1:]), path.name
+
+
+def test_a_second_run_in_the_same_folder_stumbles_over_no_file():
+    code = ["".join(cell["source"]) for cell in _cells() if cell["cell_type"] == "code"]
+    writes = re.compile(r"^.*(?:(?<!torch)\.save|\.write|network_page|save_model)\(.*$", flags=re.MULTILINE)
+    found = [line for text in code for line in writes.findall(text)]
+    assert len(found) >= 7
+    assert all("overwrite=True" in line for line in found), found
+
+
 def _cells():
-    return [cell for path in TUTORIALS for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]]
+    return [cell for path in TUTORIALS for cell in _cells_of(path)]
+
+
+def _cells_of(path):
+    return json.loads(path.read_text(encoding="utf-8"))["cells"]

@@ -243,7 +243,7 @@ def pair_features(
 
 def baseline_scores(
     adata: ad.AnnData,
-    maps: AttentionMaps,
+    maps: AttentionMaps | PairScores,
     *,
     method: str = "pearson",
     groupby: str | None = None,
@@ -256,7 +256,7 @@ def baseline_scores(
     adata
         The counts the maps were made from; scaled to 10,000 per cell and log1p here.
     maps
-        Attention maps.
+        Attention maps, or scores of a read-out: they say which genes and groups.
     method
         One of :data:`grnlab.evaluate.BASELINES`.
     groupby
@@ -267,7 +267,7 @@ def baseline_scores(
     Raises
     ------
     ValueError
-        When the method is unknown, or a group or gene of the maps is not in `adata`.
+        When `maps` are none, the method is unknown, or a group or gene of the maps is not in `adata`.
 
     Examples
     --------
@@ -277,6 +277,12 @@ def baseline_scores(
     >>> baseline_scores(adata, maps)
     PairScores('pearson': 50 regulators × 50 targets; all (40 cells))
     """
+    if not isinstance(maps, AttentionMaps | PairScores):
+        msg = (
+            f"maps is {maps!r:.80}; expected attention maps (grnlab.tl.attention) or scores, whose genes and groups "
+            "the baseline is computed for. The baseline is named by method."
+        )
+        raise ValueError(msg)
     if method not in BASELINES:
         msg = f"method={method!r} is unknown; choose among {', '.join(BASELINES)}."
         raise ValueError(msg)
@@ -289,7 +295,10 @@ def baseline_scores(
     scaled = sp.csr_matrix(sp.diags(1e4 / totals) @ counts)[:, columns].log1p()
     cells = cell_groups(adata, groupby, min_cells=1, skip_small=True)
     if missing := [name for name in maps.groups if name not in cells]:
-        msg = f"adata has no cells of the groups {missing} (groupby={groupby!r}); it has {list(cells)}."
+        msg = (
+            f"adata has no cells of the groups {missing} (groupby={groupby!r}); it has {list(cells)}. Give the cells "
+            f"and the groupby of the maps ({maps.provenance.get('groupby') or None!r})."
+        )
         raise ValueError(msg)
     every = np.arange(len(columns))
     groups = {name: BASELINES[method](scaled[cells[name]].toarray(), every, every) for name in maps.groups}

@@ -134,7 +134,8 @@ def order_by(values: pd.Series) -> np.ndarray:
 def check_centrality(by: str, known: tuple[str, ...] = CENTRALITIES) -> None:
     """Refuse what is no centrality."""
     if by not in known:
-        msg = f"by must be one of {', '.join(known)}, got {by!r}."
+        number = f" For a number of genes write n={by}." if isinstance(by, int) else ""
+        msg = f"by must be one of {', '.join(known)}, got {by!r}.{number}"
         raise ValueError(msg)
 
 

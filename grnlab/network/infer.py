@@ -105,6 +105,12 @@ class Plan:
     """Rules and heads made ready once, for one group of maps after another."""
 
     def __init__(self, maps: AttentionMaps, heads: HeadSet | None, rules: EdgeRules) -> None:
+        if not isinstance(heads, HeadSet | None):
+            msg = (
+                f"heads is {heads!r:.80}; expected a HeadSet, for example grnlab.HeadSet.of(maps.spec, [(layer, head), "
+                "...]) or the heads that grnlab.tl.select_heads chose (.heads)."
+            )
+            raise ValueError(msg)
         self._rules = replace(rules, symmetrize=rules.symmetrize is not False)
         self._heads = heads or HeadSet.mean(maps.spec)
         self._allowed = rules.allowed(maps.genes)

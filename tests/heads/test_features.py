@@ -102,7 +102,13 @@ def test_baseline_scores_are_those_of_the_cells_of_each_group():
     np.fill_diagonal(expected, np.nan)
     np.testing.assert_allclose(scores.group("Dendritic"), expected, atol=1e-4)
     assert scores.n_cells["Dendritic"] == cells.sum()
-    with pytest.raises(ValueError, match="no cells of the groups"):
+    again = baseline_scores(adata, scores, method="pearson", groupby="cell_type")
+    np.testing.assert_array_equal(
+        again.group("Dendritic"), baseline_scores(adata, maps, groupby="cell_type").group("Dendritic")
+    )
+    with pytest.raises(ValueError, match=r"maps is 'pearson'; expected attention maps .* named by method"):
+        baseline_scores(adata, "pearson")
+    with pytest.raises(ValueError, match=r"no cells of the groups.*groupby of the maps \('cell_type'\)"):
         baseline_scores(adata, maps)
     with pytest.raises(ValueError, match="method='magic' is unknown"):
         baseline_scores(adata, maps, method="magic")

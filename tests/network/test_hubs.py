@@ -159,6 +159,8 @@ def test_negative_weights_are_no_evidence(build):
 def test_wrong_questions_are_refused(blood):
     with pytest.raises(ValueError, match=r"by must be one of .*betweenness, got 'closeness'"):
         blood.hubs("closeness")
+    with pytest.raises(ValueError, match=r"got 10\. For a number of genes write n=10"):
+        blood.hubs(10)
     with pytest.raises(ValueError, match="n must be None or a whole number"):
         blood.hubs(n=-1)
     with pytest.raises(ValueError, match="n must be None or a whole number"):

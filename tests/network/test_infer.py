@@ -221,6 +221,7 @@ def test_the_same_maps_give_the_same_networks(maps):
             r"regulators: gene 'TF77' is not in the genes of the maps.*names such as TF0, TF1",
         ),
         ({"min_fraction": 0.9}, r"group 'a' keeps 0 genes expressed in 90% .* lower min_fraction"),
+        ({"heads": [(0, 1)]}, r"heads is \[\(0, 1\)\]; expected a HeadSet, for example grnlab.HeadSet.of"),
         ({"heads": HeadSet("x", torch.ones(3, 3))}, r"weights_LH has shape \(3, 3\); expected .*\(2, 2\)"),
     ],
 )
