@@ -1,17 +1,11 @@
-"""Files that are either whole or not there: atomic writes, no silent overwrite; tables of text."""
+"""Files that are either whole or not there: atomic writes, no silent overwrite."""
 
 import contextlib
 import os
 import shutil
 import tempfile
-import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 @contextlib.contextmanager
@@ -62,38 +56,6 @@ def atomic_directory(path: str | Path, *, overwrite: bool = False) -> Iterator[P
             _exchange(temporary, path)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-
-
-def read_separated(path: str | Path, *, separator: str, **options: Any) -> "pd.DataFrame":
-    """Read a table of text, compressed or not; whatever is wrong with the file is a ValueError that names it.
-
-    Parameters
-    ----------
-    path
-        The file.
-    separator
-        Between columns.
-    options
-        Of :func:`pandas.read_csv`.
-
-    Raises
-    ------
-    FileNotFoundError
-        When there is no such file.
-    ValueError
-        When it is empty, no text, or no table.
-    """
-    import pandas as pd
-
-    path = Path(path)
-    if not path.is_file():
-        msg = f"there is no file {path}."
-        raise FileNotFoundError(msg)
-    try:
-        return pd.read_csv(path, sep=separator, **options)
-    except (OSError, EOFError, LookupError, TypeError, ValueError, zlib.error, zipfile.BadZipFile) as error:
-        msg = f"{path} cannot be read as a table: {' '.join(str(error).split())}."
-        raise ValueError(msg) from error
 
 
 def to_disk(path: Path) -> None:

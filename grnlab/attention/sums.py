@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from grnlab._files import atomic_file, to_disk
+from grnlab._reading import parse_json
 from grnlab.attention.maps import GroupMaps
 from grnlab.attention.ranks import Ranks
 from grnlab.backbones.base import AttentionSpec
@@ -137,7 +138,7 @@ class SumsFile:
         try:
             with safe_open(self.path, framework="pt") as file:
                 about = file.metadata() or {}
-                before, n_done = dict(json.loads(about["identity"])), int(about["n_done"])
+                before, n_done = dict(parse_json(about["identity"])), int(about["n_done"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             n_groups = int(about["n_groups"])
             parts: list[dict[str, Tensor]] = [{} for _ in range(n_groups)]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from grnlab._files import read_separated
+from grnlab._reading import read_separated
 from grnlab.benchmark.methods import Method
 from grnlab.benchmark.task import Task
 from grnlab.evaluate import Universe, rank_enrichment, target_enrichment

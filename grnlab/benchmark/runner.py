@@ -12,6 +12,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from grnlab._files import atomic_file
+from grnlab._reading import read_json
 from grnlab._version import __version__
 from grnlab.benchmark.config import BenchmarkConfig
 from grnlab.benchmark.datasets import Dataset
@@ -69,7 +70,7 @@ def run_benchmark(
         raise ValueError(msg)
     table = table.drop(columns="scope").reset_index(drop=True)
     hubs = pd.DataFrame([row for dataset in config.datasets for row in run.hubs(dataset)])
-    write_report(table, out, json.loads((out / _SETTINGS).read_text(encoding="utf-8")), hubs)
+    write_report(table, out, _read(out / _SETTINGS), hubs)
     return table
 
 
@@ -270,7 +271,7 @@ def _judged_alike(dataset: Dataset) -> list[Any]:
 
 def _read(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return read_json(path)
     except ValueError as error:
         mend = "restore it" if path.name == _SETTINGS else "remove it, and it is computed again"
         msg = f"{path} is damaged ({error}); {mend}, or choose another --out."

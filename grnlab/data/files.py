@@ -16,7 +16,7 @@ from anndata._io.specs.registry import IORegistryError
 from anndata.io import read_elem, sparse_dataset
 
 from grnlab._optional import require
-from grnlab.data.counts import check_counts
+from grnlab.data.counts import check_counts, check_sparse
 
 # What reading a damaged or foreign file may raise: h5py, zarr and anndata agree on nothing.
 READ_ERRORS = (
@@ -61,7 +61,12 @@ def find_files(paths: str | Path | Sequence[str | Path]) -> list[Path]:
 
 
 def _below(folder: Path) -> Iterator[Path]:
+    seen: set[str] = set()
     for parent, folders, files in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(parent)) in seen:  # a link that leads back
+            folders.clear()
+            continue
+        seen.add(real)
         stores = [name for name in folders if name.endswith(".zarr")]
         folders[:] = [name for name in folders if name not in stores]  # a store is one file to us
         yield from (Path(parent, name) for name in [*stores, *(name for name in files if name.endswith(".h5ad"))])
@@ -111,7 +116,9 @@ class CountsFile:
             if slot not in self._root:
                 msg = f"slot={slot!r} is not in the file; there are {self.slots()}."
                 raise ValueError(msg)
-            self._matrix, self.by_rows = _matrix(self._root[slot], slot, largest_by_columns)
+            self._matrix, self.by_rows = _matrix(
+                self._root[slot], slot, largest_by_columns, n_rows=_length(self._root["obs"])
+            )
             self.shape: tuple[int, int] = tuple(map(int, self._matrix.shape))  # type: ignore[assignment]
         except BaseException:
             self.close()
@@ -274,7 +281,7 @@ def _slots(root: Any) -> list[str]:
     return [slot for slot in ("X", "raw/X") if slot in root] + layers
 
 
-def _matrix(element: Any, slot: str, largest_by_columns: int | None) -> tuple[Any, bool]:
+def _matrix(element: Any, slot: str, largest_by_columns: int | None, *, n_rows: int) -> tuple[Any, bool]:
     """What gives rows of a stored matrix, and whether it reads no more than those."""
     if not hasattr(element, "keys"):
         return _DenseRows(element), True
@@ -287,7 +294,12 @@ def _matrix(element: Any, slot: str, largest_by_columns: int | None) -> tuple[An
                 "memory. Write the file again with adata.X = adata.X.tocsr()."
             )
             raise ValueError(msg)
-        return sp.csr_matrix(dataset.to_memory()), False
+        if dataset.shape[0] != n_rows:  # which the conversion to rows takes memory for
+            msg = f"{slot} has {dataset.shape[0]:,} rows, but obs has {n_rows:,}."
+            raise ValueError(msg)
+        columns = dataset.to_memory()
+        check_sparse(columns, slot)
+        return sp.csr_matrix(columns), False
     return _SparseRows(element, dataset.shape), True
 
 
@@ -307,6 +319,11 @@ def _open(path: Path) -> Any:
     if path.is_dir():
         return require("zarr", install="zarr", purpose="to read zarr stores").open_group(path, mode="r")
     return h5py.File(path, "r", rdcc_nbytes=_CHUNK_CACHE)
+
+
+def _length(element: Any) -> int:
+    """Rows of a stored table."""
+    return int((element[element.attrs["_index"]] if hasattr(element, "keys") else element).shape[0])
 
 
 def _index(element: Any) -> np.ndarray:

@@ -15,6 +15,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from grnlab._files import atomic_file
+from grnlab._reading import parse_json
 from grnlab.data.counts import check_counts
 from grnlab.data.files import CountsFile, identity
 from grnlab.data.probe import PROBE
@@ -101,7 +102,7 @@ def _load(place: Path, fresh: dict[str, object]) -> FileScan | None:
     """Scan of a cache file; None when there is none, it is stale, or it is damaged."""
     try:
         with place.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            about = json.loads(stored["about"].tobytes())
+            about = parse_json(stored["about"].tobytes())
             if about["key"] != fresh:
                 logger.info("%s is stale; the file is scanned again", place)
                 return None
@@ -123,8 +124,7 @@ def _load(place: Path, fresh: dict[str, object]) -> FileScan | None:
 def scan_file(path: Path, vocab: GeneVocab, *, slot: str = "X") -> FileScan:
     """Read a file once, some rows at a time. Raises as :func:`scan`."""
     who = identity(path)
-    if path.is_file():
-        PROBE.check(path)
+    PROBE.check(path)
     with CountsFile(path, slot) as file:
         n_cells, n_genes = file.shape
         found = align(file.gene_names(), vocab)

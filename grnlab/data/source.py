@@ -205,8 +205,7 @@ def open_counts(path: Path, layer: str | None = None) -> CountsFile:
     check_is_file(path)
     slot = "X" if layer is None else f"layers/{layer}"
     try:
-        if path.is_file():
-            PROBE.check(path)
+        PROBE.check(path)
         file = CountsFile(path, slot, largest_by_columns=_LARGEST_BY_COLUMNS)
     except READ_ERRORS as error:
         others = _slots(path)

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from grnlab._files import atomic_file
+from grnlab._reading import read_separated
 
 _COLUMNS = {
     "symbol": "string",
@@ -143,9 +144,8 @@ class GeneVocab:
         ValueError
             When a column is missing, or the table breaks the rules of the class.
         """
-        compression = "gzip" if Path(path).suffix == ".gz" else None
         dtypes = {name: kind for name, kind in _COLUMNS.items() if name != "is_tf"}
-        table = pd.read_csv(path, sep="\t", dtype=dtypes, keep_default_na=False, compression=compression)
+        table = read_separated(path, separator="\t", dtype=dtypes, keep_default_na=False)
         if "is_tf" in table:
             table["is_tf"] = table["is_tf"].astype(str) == "True"
         return cls(table)

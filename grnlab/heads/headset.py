@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from grnlab._files import atomic_file
+from grnlab._reading import read_json
 from grnlab.backbones.base import AttentionSpec
 
 _KEYS = {"name": str, "origin": str, "shape": list, "weights": dict}
@@ -124,7 +125,7 @@ class HeadSet:
             When the file holds no head set.
         """
         try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
+            content = read_json(path)
             if not isinstance(content, dict) or not all(isinstance(content.get(k), kind) for k, kind in _KEYS.items()):
                 msg = f"a head set has {', '.join(_KEYS)}"
                 raise TypeError(msg)
@@ -136,7 +137,7 @@ class HeadSet:
             pairs = ((key.split("."), value) for key, value in content["weights"].items())
             weights = {(int(layer), int(head)): float(value) for (layer, head), value in pairs}
             found = cls.of(spec, weights)
-        except (TypeError, ValueError, RecursionError) as error:
+        except (TypeError, ValueError, OverflowError, RuntimeError) as error:
             msg = f"{path} holds no head set as HeadSet.save writes it: {error}"
             raise ValueError(msg) from error
         return cls(content["name"], found.weights_LH, content["origin"])

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from grnlab._files import atomic_file
+from grnlab._reading import read_json
 from grnlab.attention import AttentionMaps, PairScores
 from grnlab.heads.features import PairFeatures
 
@@ -146,7 +147,7 @@ class Translator:
             When the file is something else.
         """
         try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
+            content = read_json(path)
             if (content["kind"], content["format"]) != ("grnlab translator", _FORMAT):
                 msg = f"kind {content['kind']!r}, format {content['format']!r}"
                 raise ValueError(msg)
@@ -159,7 +160,7 @@ class Translator:
                 held_out.astype({name: float for name in COLUMNS if name in _NUMBERS}),
                 content["provenance"],
             )
-        except (KeyError, TypeError, AttributeError, UnicodeDecodeError, ValueError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
             msg = f"{path} is no translator of format {_FORMAT}: {error}. Give a file that Translator.save wrote."
             raise ValueError(msg) from error
 

@@ -1,6 +1,5 @@
 """Plain tables of other programs: edges in CSV and TSV, regulons in GMT, and networks in h5ad."""
 
-import gzip
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from grnlab._reading import opened
 from grnlab.data.source import read_anndata
 from grnlab.network.gene_sets import read_gmt
 from grnlab.network.varp import network_from_varp, network_to_anndata
@@ -50,12 +50,13 @@ def tidy_columns(table: pd.DataFrame, *, where: str) -> pd.DataFrame:
 def read_table(path: Path) -> pd.DataFrame:
     """Read a delimited table: tabs if the header has one, else commas; gene names stay text, such as ``NA``."""
     try:
-        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+        with opened(path) as file:
             separator = "\t" if b"\t" in file.readline() else ","
-        text = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        with opened(path) as file:
+            text = pd.read_csv(file, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig")
         if not isinstance(text.index, pd.RangeIndex):  # pandas would shift the columns
             raise pd.errors.ParserError("its rows have more fields than its header names")
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, OSError, EOFError) as error:
+    except (ValueError, OSError) as error:
         msg = f"{path} cannot be read as a table of edges: {error}."
         raise ValueError(msg) from error
     text = text.drop(columns=[column for column in text.columns if str(column).startswith("Unnamed:")])

@@ -27,7 +27,6 @@ import errno
 import io
 import json
 import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,13 +36,13 @@ import numpy as np
 import pandas as pd
 
 from grnlab._files import atomic_file
+from grnlab._reading import DAMAGED_ARCHIVE, opened_archive, parse_json
 from grnlab.network.tables import BOOLEAN, FLOAT, INTEGER, TEXT
 
 VERSION = 1
 NETWORK, NETWORK_SET = "grnlab.network", "grnlab.network-set"
 _SUFFIX = {NETWORK: ".grn", NETWORK_SET: ".grns"}
 _LOADER = {NETWORK: "GeneNetwork.load", NETWORK_SET: "NetworkSet.load"}
-_SMALL, _LARGEST_RATIO = 100_000_000, 200  # bytes; real tables shrink 3 to 30 times
 _ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
 _UNESCAPES = {"\\": "\\", "t": "\t", "n": "\n", "r": "\r"}
 _MISSING = "\\N"
@@ -199,10 +198,9 @@ def _opened(path: str | Path) -> Iterator[zipfile.ZipFile]:
         msg = f"There is no file {path}."
         raise FileNotFoundError(msg)
     try:
-        with zipfile.ZipFile(path) as archive:
-            _refuse_bomb(archive, path)
+        with opened_archive(path) as archive:
             yield archive
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except DAMAGED_ARCHIVE as error:
         msg = f"{path} cannot be read as a grnlab network file: it is truncated, damaged or of another kind ({error})."
         raise ValueError(msg) from error
     except OSError as error:
@@ -215,19 +213,12 @@ def _opened(path: str | Path) -> Iterator[zipfile.ZipFile]:
         raise ValueError(msg) from error
 
 
-def _refuse_bomb(archive: zipfile.ZipFile, path: Path) -> None:
-    unpacked = sum(member.file_size for member in archive.infolist())
-    if unpacked > max(_SMALL, _LARGEST_RATIO * path.stat().st_size):
-        msg = f"it would unpack to {unpacked:,} bytes, more than {_LARGEST_RATIO} times its size; refused as unsafe"
-        raise ValueError(msg)
-
-
 def _header(archive: zipfile.ZipFile, member: str, wanted: str, path: str | Path) -> dict[str, Any]:
     other, other_member = (NETWORK_SET, "set.json") if wanted == NETWORK else (NETWORK, "network.json")
     if member not in archive.namelist() and other_member in archive.namelist():
         msg = f"it holds a {other} file; read it with {_LOADER[other]}({str(path)!r})"
         raise ValueError(msg)
-    header = json.loads(_take(archive, member))
+    header = parse_json(_take(archive, member))
     if not isinstance(header, dict) or header.get("format") != wanted:
         msg = f"{member} does not say format {wanted!r}"
         raise ValueError(msg)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from grnlab._files import read_separated
+from grnlab._reading import check_plain_file, read_json, read_separated, read_text
 from grnlab.network.edge_files import plain, read_table
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ def read_graphml(path: Path) -> Parts:
     """Read GraphML by igraph; nodes without the attribute ``name`` are called by their id."""
     import igraph as ig
 
+    check_plain_file(path)
     try:
         graph = ig.Graph.Read_GraphML(os.fspath(path))
     except (ig.InternalError, OSError, UnicodeDecodeError) as error:
@@ -124,7 +125,7 @@ def read_cx2(path: Path) -> Parts:
         When the file is no complete CX2.
     """
     try:
-        document = json.loads(path.read_text(encoding="utf-8-sig"))
+        document = read_json(path)
         if document[0]["CXVersion"] != "2.0":
             msg = f"its CXVersion is {document[0]['CXVersion']!r}, expected '2.0'"
             raise ValueError(msg)
@@ -145,7 +146,7 @@ def read_cx2(path: Path) -> Parts:
         genes = pd.DataFrame(list(nodes.values()), index=pd.Index(list(names.values()), dtype=object))
         edges = pd.DataFrame(links) if links else pd.DataFrame(columns=["source", "target"], dtype=object)
         return _complete(edges, directed=True), genes
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         msg = f"{path} cannot be read as CX2: {error}."
         raise ValueError(msg) from error
 
@@ -191,12 +192,7 @@ def read_sif(path: Path) -> Parts:
     signs = {what: sign for sign, what in _INTERACTIONS.items()}
     rows: list[tuple[str, str, float, int]] = []
     names: dict[str, None] = {}
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        msg = f"{path} cannot be read as SIF: {error}."
-        raise ValueError(msg) from error
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
         fields = line.split("\t") if "\t" in line else line.split()
         if not line.strip():
             continue

@@ -1,7 +1,7 @@
 """Labels at any level of an ontology: which are leaves, and which leaves a coarse label stands for."""
 
 import difflib
-import gzip
+import io
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -10,6 +10,8 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pandas as pd
+
+from grnlab._reading import opened
 
 logger = logging.getLogger(__name__)
 
@@ -137,7 +139,7 @@ def read_hierarchy(path: str | Path) -> Hierarchy:
         if not hierarchy.parents:
             msg = "holds no terms; give an OBO file, or a table with the columns 'child' and 'parent'."
             raise ValueError(msg)
-    except (ValueError, EOFError, gzip.BadGzipFile) as error:
+    except ValueError as error:
         msg = f"{path}: {error}"
         raise ValueError(msg) from error
     logger.info("%s: %d terms", path, len(hierarchy.parents))
@@ -147,9 +149,8 @@ def read_hierarchy(path: str | Path) -> Hierarchy:
 def _read_obo(path: Path) -> Hierarchy:
     terms: list[dict[str, list[str]]] = []
     current: dict[str, list[str]] | None = None
-    opened = gzip.open if path.suffix == ".gz" else open
-    with opened(path, "rt", encoding="utf-8") as lines:
-        for line in map(str.strip, lines):
+    with opened(path) as file:
+        for line in map(str.strip, io.TextIOWrapper(file, encoding="utf-8")):
             if line.startswith("["):
                 current = {} if line == "[Term]" else None
                 terms += [] if current is None else [current]
@@ -166,7 +167,8 @@ def _read_obo(path: Path) -> Hierarchy:
 
 def _read_table(path: Path) -> Hierarchy:
     sep = "\t" if {".tsv", ".txt"} & set(path.suffixes) else ","
-    table = pd.read_csv(path, sep=sep, dtype=str, keep_default_na=False)
+    with opened(path) as file:
+        table = pd.read_csv(file, sep=sep, dtype=str, keep_default_na=False)
     if not {"child", "parent"} <= set(table.columns):
         msg = f"has the columns {list(table.columns)}; 'child' and 'parent' are needed."
         raise ValueError(msg)

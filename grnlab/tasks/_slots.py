@@ -6,6 +6,7 @@ from typing import Any
 
 import anndata as ad
 
+from grnlab._reading import parse_json
 from grnlab.data.counts import check_adata
 
 
@@ -92,6 +93,6 @@ def _task_of(adata: ad.AnnData, key: str) -> str:
 def _provenance_of(adata: ad.AnnData, key: str) -> dict[str, Any]:
     """What a task wrote of itself; nothing where it was no task."""
     try:
-        return dict(json.loads(adata.uns[key]["provenance"]))
+        return dict(parse_json(adata.uns[key]["provenance"]))
     except (KeyError, TypeError, ValueError, IndexError):
         return {}

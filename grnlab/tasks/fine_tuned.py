@@ -13,6 +13,7 @@ import torch
 
 from grnlab import _progress
 from grnlab._files import atomic_directory
+from grnlab._reading import read_json
 from grnlab.attention.prepare import PreparedCells, prepare_cells
 from grnlab.backbones import load_model, save_model
 from grnlab.data.names import align_genes
@@ -194,7 +195,7 @@ class FineTuned:
             msg = f"{folder} is not a folder; give one that FineTuned.save wrote."
             raise FileNotFoundError(msg)
         try:
-            about = json.loads((folder / "fine_tuned.json").read_text(encoding="utf-8"))
+            about = read_json(folder / "fine_tuned.json")
             if about["format"] != FORMAT:
                 msg = f"format {about['format']!r}; this version reads format {FORMAT}"
                 raise ValueError(msg)

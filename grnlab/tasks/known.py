@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from grnlab._files import atomic_file
+from grnlab._reading import DAMAGED_ARCHIVE, opened_archive, parse_json
 
 logger = logging.getLogger(__name__)
 _LEAST_CELLS = 10
@@ -73,23 +74,26 @@ class KnownCells:
         ValueError
             When the file is of another kind.
         """
-        import json
-
         try:
-            with np.load(path, allow_pickle=False) as content:
+            with opened_archive(Path(path)), np.load(path, allow_pickle=False) as content:
                 found = {name: content[name] for name in _KEYS}
-        except (KeyError, OSError, ValueError) as error:
+            known = cls(
+                class_name=str(found["class_name"]),
+                labels=tuple(map(str, found["labels"])),
+                means_KM=found["means_KM"].astype(np.float64),
+                precision_MM=found["precision_MM"].astype(np.float64),
+                threshold=float(found["threshold"]),
+                weights_sha256=str(found["weights_sha256"]),
+                report=parse_json(str(found["report"])),
+            )
+            n_labels, size = len(known.labels), known.means_KM.shape[-1]
+            if known.means_KM.shape != (n_labels, size) or known.precision_MM.shape != (size, size):
+                msg = f"means of shape {known.means_KM.shape} of {n_labels} labels"
+                raise ValueError(msg)
+        except (LookupError, OSError, TypeError, ValueError, *DAMAGED_ARCHIVE) as error:
             msg = f"{path} is no file of known cells ({error}); make one with grnlab.tasks.fit_known."
             raise ValueError(msg) from error
-        return cls(
-            class_name=str(found["class_name"]),
-            labels=tuple(map(str, found["labels"])),
-            means_KM=found["means_KM"],
-            precision_MM=found["precision_MM"],
-            threshold=float(found["threshold"]),
-            weights_sha256=str(found["weights_sha256"]),
-            report=json.loads(str(found["report"])),
-        )
+        return known
 
 
 def fit_known(

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from grnlab._reading import parse_json
 from grnlab.data.counts import counts_of
 from grnlab.data.groups import cell_groups
 from grnlab.network.network import GeneNetwork
@@ -82,7 +83,11 @@ def stored_networks(adata: ad.AnnData) -> NetworkSet:
     if not keys:
         msg = f"adata.varp has no 'GRN' and no 'grn_<group>'; it has {list(adata.varp)}. Store networks first."
         raise ValueError(msg)
-    stored = json.loads(adata.uns.get("grn", {}).get("provenance", "{}"))
+    try:
+        stored = dict(parse_json(adata.uns["grn"]["provenance"])) if "grn" in adata.uns else {}
+    except (LookupError, TypeError, ValueError) as error:
+        msg = f"adata.uns['grn']['provenance'] is no JSON object ({error}); remove adata.uns['grn'], or restore it."
+        raise ValueError(msg) from error
     return NetworkSet(
         (network_from_varp(adata, key, name=key.removeprefix("grn_"), provenance=stored) for key in keys), stored
     )

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from grnlab._reading import read_text
 from grnlab.backbones import load_model
 from grnlab.backbones.registry import architectures
 from grnlab.data import CellCollection, Label, QualityRules, load_collection
@@ -211,8 +212,14 @@ def read_recipe(name: str | Path, **training: Any) -> Recipe:
         msg = f"{str(name)!r} is neither a recipe ({', '.join(builtin_recipes())}) nor a YAML file."
         raise ValueError(msg)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        text = read_text(path)
+        if any(
+            isinstance(token, yaml.AliasToken) for token in yaml.scan(text)
+        ):  # which repeat what they name endlessly
+            msg = "it uses an alias (*name); write the value itself"
+            raise ValueError(msg)
+        content = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         msg = f"{path} is not YAML: {error}"
         raise ValueError(msg) from error
     try:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from grnlab._files import atomic_directory, to_disk
+from grnlab._reading import read_json
 from grnlab.training.averaging import WeightAverage
 from grnlab.training.distributed import like, whole
 
@@ -117,7 +118,7 @@ class StateFolder:
         for step in reversed(steps):
             path = self._path(step)
             try:
-                values = dict(json.loads((path / _VALUES).read_text(encoding="utf-8")))
+                values = dict(read_json(path / _VALUES))
                 if values.pop("format", None) != FORMAT:
                     msg = f"this version reads states of format {FORMAT}"
                     raise ValueError(msg)

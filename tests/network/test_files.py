@@ -266,7 +266,7 @@ def test_names_of_a_set_must_agree(blood, tmp_path):
 
 
 def test_zip_bombs_are_refused_before_they_unpack(blood, tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "_SMALL", 10_000)
+    monkeypatch.setattr("grnlab._reading._SMALL", 10_000)
     bomb = rewrite(blood.save(tmp_path / "x.grn"), tmp_path / "b.grn")
     with zipfile.ZipFile(bomb, "a", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("padding", b"\0" * 3_000_000)

@@ -5,7 +5,6 @@ weights. Names of the publisher's ``ensembl_mapping_dict`` find their gene where
 of the data are one gene to it, the publisher adds their counts up; here one is taken and the report names the other.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +13,11 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
+from grnlab._reading import read_json
 from grnlab.backbones.config import ModelConfig
 from grnlab.backbones.published.base import PublishedModel, by_token, cut_to
 from grnlab.backbones.published.names import vocab_of_ensembl
-from grnlab.backbones.published.read import WeightReader, load_weights, read_dictionary, read_tensors
+from grnlab.backbones.published.read import WeightReader, read_dictionary, read_tensors, with_weights
 from grnlab.data.tokens import CellTokens, expressed_context
 from grnlab.genes import GeneVocab
 from grnlab.nn.post_norm import PostNormStack
@@ -126,8 +126,8 @@ class Geneformer(PublishedModel):
 def is_geneformer(path: Path) -> bool:
     """Whether a folder holds a BERT in the layout of transformers."""
     try:
-        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        config = read_json(path / "config.json")
+    except (OSError, ValueError):
         return False
     return isinstance(config, dict) and config.get("model_type") == "bert"
 
@@ -147,7 +147,7 @@ def load_geneformer(path: Path, *, allow_pickle: bool = False) -> tuple[Geneform
     ValueError
         When a file is missing or does not fit the others.
     """
-    bert = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    bert = read_json(path / "config.json")
     if bert.get("position_embedding_type", "absolute") != "absolute":
         msg = f"{path / 'config.json'} has position_embedding_type={bert['position_embedding_type']!r}, not 'absolute'."
         raise ValueError(msg)
@@ -168,12 +168,11 @@ def load_geneformer(path: Path, *, allow_pickle: bool = False) -> tuple[Geneform
         activation=bert["hidden_act"],
         eps=bert["layer_norm_eps"],
     )
-    model = Geneformer(vocab_of_ensembl(genes, other_names=other_names), config, name=path.name)
     reader = WeightReader(read_tensors(weights_file, allow_pickle=allow_pickle), weights_file)
     weights = _translate(reader, config, [ids[gene] for gene in genes], [ids["<cls>"], ids["<eos>"]] if special else [])
     weights["medians_G"] = torch.tensor([float(medians[gene]) for gene in genes], dtype=torch.float64)
-    load_weights(model, weights, weights_file)
-    return model, weights_file
+    vocab = vocab_of_ensembl(genes, other_names=other_names)
+    return with_weights(Geneformer, vocab, config, weights=weights, source=weights_file, name=path.name), weights_file
 
 
 def _dictionaries(path: Path, n_tokens: int) -> tuple[dict[str, int], dict[str, float], dict[str, str]]:
@@ -186,7 +185,7 @@ def _dictionaries(path: Path, n_tokens: int) -> tuple[dict[str, int], dict[str, 
         for file in _files(folder, "token_dictionary"):
             ids = read_dictionary(file)
             seen[file.name] = len(ids)
-            if sorted(ids.values()) != list(range(n_tokens)):
+            if len(ids) != n_tokens or sorted(ids.values()) != list(range(n_tokens)):
                 continue
             medians = _files(folder, "gene_median_dictionary")
             if len(medians) != 1:

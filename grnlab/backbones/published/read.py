@@ -4,16 +4,21 @@ Every key of a checkpoint is either taken, or named as not needed, or an error: 
 attention that looks like a network.
 """
 
-import json
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from grnlab._reading import check_plain_file, read_json
+from grnlab.backbones.sizes import check_sizes
+from grnlab.genes import GeneVocab
+
+Model = TypeVar("Model", bound=torch.nn.Module)
 
 
 class WeightReader:
@@ -73,8 +78,27 @@ class WeightReader:
             raise ValueError(msg)
 
 
-def load_weights(model: torch.nn.Module, weights: Mapping[str, Tensor], source: str | Path) -> None:
-    """Put weights into a model; every one must be there, of its shape.
+def with_weights(
+    kind: Callable[..., Model],
+    vocab: GeneVocab,
+    config: Any,
+    *,
+    weights: Mapping[str, Tensor],
+    source: Path,
+    **name: str,
+) -> Model:
+    """Make a model with weights; every one must be there, of its shape, and no size may be foreign to them.
+
+    Parameters
+    ----------
+    kind
+        Class of the model.
+    vocab, config, name
+        What it is made with.
+    weights
+        Name → tensor.
+    source
+        How messages call the file.
 
     Raises
     ------
@@ -82,10 +106,13 @@ def load_weights(model: torch.nn.Module, weights: Mapping[str, Tensor], source: 
         When they do not fit.
     """
     try:
+        check_sizes(config.to_dict(), weights)
+        model = kind(vocab, config, **name)
         model.load_state_dict(dict(weights))
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         msg = f"the weights in {source} do not fit its configuration: {error}"
         raise ValueError(msg) from error
+    return model
 
 
 def read_tensors(path: Path, *, allow_pickle: bool = False) -> Any:
@@ -104,6 +131,7 @@ def read_tensors(path: Path, *, allow_pickle: bool = False) -> Any:
     ValueError
         When the file cannot be read, or holds other objects and `allow_pickle` is False.
     """
+    check_plain_file(path)
     if path.suffix == ".safetensors":
         from safetensors import SafetensorError
         from safetensors.torch import load_file
@@ -139,8 +167,9 @@ def read_dictionary(path: Path) -> dict[str, Any]:
     """
     try:
         if path.suffix == ".json":
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = read_json(path)
         else:
+            check_plain_file(path)
             with path.open("rb") as file:
                 content = _PlainUnpickler(file).load()
     except (

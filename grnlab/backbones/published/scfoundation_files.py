@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 from torch import Tensor
 
+from grnlab._reading import read_separated
 from grnlab.backbones.published.names import vocab_of_symbols
-from grnlab.backbones.published.read import WeightReader, load_weights, read_tensors
+from grnlab.backbones.published.read import WeightReader, read_tensors, with_weights
 from grnlab.backbones.published.scfoundation import ScFoundation, ScFoundationConfig
 from grnlab.backbones.published.scfoundation_decoder import ScFoundationDecoder, ScFoundationDecoderConfig
 
@@ -53,7 +53,7 @@ def load_scfoundation(path: Path, *, allow_pickle: bool = False, part: str = "en
         raise ValueError(msg)
     content = _content(read_tensors(weights_file, allow_pickle=allow_pickle), weights_file, part)
     made = content["config"]["model_config"][content["config"]["model"]]
-    table = pd.read_csv(lists[0], sep="\t")
+    table = read_separated(lists[0], separator="\t")
     if "gene_name" not in table or table["gene_name"].duplicated().any():
         msg = f"{lists[0]} must have a column gene_name with a name per row, each once; restore the original file."
         raise ValueError(msg)
@@ -68,16 +68,15 @@ def load_scfoundation(path: Path, *, allow_pickle: bool = False, part: str = "en
     )
     model: ScFoundation
     if part == "encoder":
-        model = ScFoundation(vocab, config)
         found = _embedding(reader, len(table)) | _encoder(reader, config.n_layers, stack="stack", norm="final_norm")
         reader.finish(not_needed=(*_MASKS, *_DECODER))
+        model = with_weights(ScFoundation, vocab, config, weights=found, source=weights_file)
     else:
         sizes, found = _decoder(reader, made["decoder"], config)
-        model = ScFoundationDecoder(vocab, sizes)
         found |= _embedding(reader, len(table))
         found |= _encoder(reader, config.n_layers, stack="encoder", norm="encoder_norm")
         reader.finish(not_needed=(*_MASKS, _COUNTER))
-    load_weights(model, found, weights_file)
+        model = with_weights(ScFoundationDecoder, vocab, sizes, weights=found, source=weights_file)
     return model, weights_file
 
 

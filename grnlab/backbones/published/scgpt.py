@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from grnlab.backbones.config import ModelConfig
 from grnlab.backbones.published.base import PublishedModel, by_token
 from grnlab.backbones.published.names import vocab_of_symbols
-from grnlab.backbones.published.read import WeightReader, load_weights, read_dictionary, read_tensors
+from grnlab.backbones.published.read import WeightReader, read_dictionary, read_tensors, with_weights
 from grnlab.data.tokens import CellTokens, tokenize
 from grnlab.genes import GeneVocab
 from grnlab.nn.post_norm import PostNormStack
@@ -203,12 +203,11 @@ def load_scgpt(path: Path, *, allow_pickle: bool = False) -> tuple[ScGpt, Path]:
         cls_value=float(args.get("pad_value", -2)),
     )
     genes = [gene for gene in ids if not (gene.startswith("<") and gene.endswith(">"))]
-    model = ScGpt(vocab_of_symbols(genes), config, name=path.name)
     weights_file = path / "best_model.pt"
     reader = WeightReader(read_tensors(weights_file, allow_pickle=allow_pickle), weights_file)
     weights = _translate(reader, config, [ids[gene] for gene in genes], ids["<cls>"])
-    load_weights(model, weights, weights_file)
-    return model, weights_file
+    vocab = vocab_of_symbols(genes)
+    return with_weights(ScGpt, vocab, config, weights=weights, source=weights_file, name=path.name), weights_file
 
 
 def _translate(reader: WeightReader, config: ScGptConfig, genes: list[int], cls: int) -> dict[str, Tensor]:

@@ -19,7 +19,7 @@ from grnlab.backbones.base import Encoded
 from grnlab.backbones.config import ModelConfig
 from grnlab.backbones.published.base import PublishedModel
 from grnlab.backbones.published.names import vocab_of_ensembl
-from grnlab.backbones.published.read import WeightReader, load_weights, read_tensors
+from grnlab.backbones.published.read import WeightReader, read_tensors, with_weights
 from grnlab.data.tokens import CellTokens, tokenize
 from grnlab.genes import GeneVocab
 from grnlab.nn import Recorder, TransformerStack
@@ -169,14 +169,13 @@ def load_scprint(path: Path, *, allow_pickle: bool = False) -> tuple[PublishedSc
         metacell_token="metacell_encoder.embedding.weight" in reader,
         positions="pos_encoder.pe" in reader,
     )
-    model = PublishedScPrint(vocab_of_ensembl(genes), config, name=path.stem)
     weights = _translate(reader, config, path)
     if len(weights["gene_embedding.weight"]) != len(genes):
         n_rows = len(weights["gene_embedding.weight"])
         msg = f"{path} names {len(genes):,} genes and holds embeddings of {n_rows:,}; which is which is unknown."
         raise ValueError(msg)
-    load_weights(model, weights, path)
-    return model, path
+    vocab = vocab_of_ensembl(genes)
+    return with_weights(PublishedScPrint, vocab, config, weights=weights, source=path, name=path.stem), path
 
 
 def _class_names(made: Mapping[str, Any], n_classes: int) -> tuple[str, ...]:
