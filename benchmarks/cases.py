@@ -1,15 +1,14 @@
 """The work that is timed: each case runs in a process of its own and says what it found as one line of JSON.
 
-``python benchmarks/cases.py CASE '{"parameter": value}'``; :mod:`main_job` starts these and adds time and memory.
-CPU seconds measured here start after the imports.
+``python benchmarks/cases.py --case CASE '{"parameter": value}'``; :mod:`main_job` starts these and adds time and
+memory. CPU seconds measured here start after the imports.
 """
 
-import json
 import sys
 import time
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
+
+import processes
 
 HEAVY = (
     "anndata",
@@ -33,17 +32,10 @@ def conditions() -> dict[str, Any]:
     """Versions, threads, and the models that come with the package."""
     import torch
 
-    import grnlab
     from grnlab.backbones import builtin_models
 
-    return {
-        "python": sys.version.split()[0],
-        "grnlab": grnlab.__version__,
-        "torch": torch.__version__,
-        "torch_threads": torch.get_num_threads(),
-        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "builtin_models": sorted(builtin_models()),
-    }
+    models = sorted(builtin_models())
+    return processes.conditions() | {"torch_threads": torch.get_num_threads(), "builtin_models": models}
 
 
 def import_package() -> dict[str, Any]:
@@ -169,11 +161,10 @@ def _random_queries_keys(shape: tuple[int, ...], seed: int) -> tuple[Any, Any]:
     return torch.randn(shape, generator=generator), torch.randn(shape, generator=generator)
 
 
-CASES: dict[str, Callable[..., dict[str, Any]]] = {
+CASES = {
     case.__name__: case
     for case in (conditions, import_package, import_tools, counts, infer, top_edges, top_edges_naive)
 }
 
 if __name__ == "__main__":
-    sys.path = [entry for entry in sys.path if entry != str(Path(__file__).parent)]  # only what is installed counts
-    print(json.dumps(CASES[sys.argv[1]](**json.loads(sys.argv[2]))))
+    processes.run_script(CASES)

@@ -20,11 +20,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from main_job import measure
+import processes
+from processes import conditions, run_script
 
-# This process imports nothing heavy: a child's peak memory counts that of its parent at the fork.
-
-HERE = Path(__file__).parent
 MODEL = {"n_layers": 2, "d_model": 64, "n_heads": 4, "n_features": 48, "dropout": 0.1}
 N_GENES, N_TOKENS, AT_ONCE = 2_000, 128, 64
 BATCHES = (64, 512, 4_096)
@@ -174,21 +172,7 @@ def gradients(n_cells: int, *, part: int, seed: int) -> dict[str, Any]:
     return {name: torch.cosine_similarity(x, exact, dim=0).item() for name, x in found.items()}
 
 
-def conditions() -> dict[str, Any]:
-    """Versions and processor."""
-    import torch
-
-    import grnlab
-
-    return {
-        "python": sys.version.split()[0],
-        "grnlab": grnlab.__version__,
-        "torch": torch.__version__,
-        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-    }
-
-
-CASES: dict[str, Callable[..., dict[str, Any]]] = {f.__name__: f for f in (one_pass, gradients, conditions)}
+CASES = {case.__name__: case for case in (one_pass, gradients, conditions)}
 
 
 def run_case(name: str, **parameters: Any) -> dict[str, Any]:
@@ -196,10 +180,10 @@ def run_case(name: str, **parameters: Any) -> dict[str, Any]:
     installed = parameters.pop("as_installed", False)
     before = dict(os.environ)
     os.environ.update({} if installed else GIVE_BACK)
-    run = measure([sys.executable, __file__, "--case", name, json.dumps(parameters)], threads=1)
+    run = processes.run_case(__file__, name, **parameters)
     os.environ.clear()
     os.environ.update(before)
-    return run.said if run.status == 0 else {"error": (run.errors.strip().splitlines() or ["no message"])[-1]}
+    return run.said if run.status == 0 else {"error": run.last_words}
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
@@ -284,8 +268,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--case"]:
-        sys.path = [entry for entry in sys.path if entry != str(HERE)]  # only what is installed counts
-        print(json.dumps(CASES[sys.argv[2]](**json.loads(sys.argv[3]))))
-    else:
-        sys.exit(main())
+    run_script(CASES, main)

@@ -24,12 +24,12 @@ import pandas as pd
 import torch
 from exceiver_shared import NEW, Bench, Row, explained, hidden_scores, latents, with_statistics
 from exceiver_tasks import genes, networks, regression, transfer
+from processes import made_up_vocab
 
 import grnlab as gl
 from grnlab.backbones import Exceiver, ScPrint, ScPrintConfig
 from grnlab.data import CellCollection, CellTokens
 from grnlab.evaluate.baselines import log_normalise
-from grnlab.genes import GeneVocab
 from grnlab.objectives import DiscreteNoise
 
 PREDICTORS = ("predicted", "gene", "data_set", "cell")
@@ -75,13 +75,6 @@ def cost(bench: Bench) -> Iterator[Row]:
         large = [n for n in seconds if n >= 2_000] if len(seconds) > 3 else list(seconds)
         slope = np.polyfit(np.log(large), np.log([seconds[n] for n in large]), 1)[0]
         yield {"model": name, "exponent": float(slope), "fitted_to": large}
-
-
-def made_up_vocab(n_genes: int) -> GeneVocab:
-    """Genes without meaning."""
-    names = [f"ENSG{number:011d}" for number in range(n_genes)]
-    table = {"symbol": names, "ensembl_id": names, "aliases": "", "position": np.arange(n_genes)}
-    return GeneVocab(pd.DataFrame(table).assign(species="Homo sapiens", is_tf=False))
 
 
 def prediction(bench: Bench) -> Iterator[Row]:

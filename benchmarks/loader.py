@@ -13,21 +13,15 @@ the demand is that of a model that has all cores to itself. What follows from th
 """
 
 import argparse
-import datetime as dt
 import importlib.util
-import json
-import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from main_job import Row, measure, table
-
-# This process imports nothing heavy: a child's peak memory counts that of its parent at the fork.
+from processes import Row, machine, report, run_case, run_script, table
 
 BATCH, N_TOKENS, AHEAD = 64, 1_024, 16
 FORMATS = ("h5ad compressed", "h5ad", "zarr")
@@ -286,9 +280,7 @@ def model(folder: str, *, seconds: float) -> dict[str, Any]:
     return rate | {"device": device, "threads": torch.get_num_threads()}
 
 
-CASES: dict[str, Callable[..., dict[str, Any]]] = {
-    case.__name__: case for case in (prepare, ours, anndata_backed, ann_collection, sc_dataset, model)
-}
+CASES = {case.__name__: case for case in (prepare, ours, anndata_backed, ann_collection, sc_dataset, model)}
 
 
 def plan(seconds: float) -> Iterator[tuple[str, str, str | None, dict[str, Any]]]:
@@ -307,19 +299,13 @@ def plan(seconds: float) -> Iterator[tuple[str, str, str | None, dict[str, Any]]
             yield name, "sc_dataset", "scdataset", {"seconds": seconds, "block_size": block_size, "over": over}
 
 
-def run(case: str, folder: str, *, threads: int = 1, **parameters: Any) -> Any:
-    """Run a case in a process of its own."""
-    command = [sys.executable, __file__, "--case", case, json.dumps({"folder": folder, **parameters})]
-    return measure(command, threads=threads)
-
-
 def rows_of(folder: str, demand: float, *, seconds: float) -> Iterator[Row]:
     """One row a case."""
     for name, case, package, parameters in plan(seconds):
         if package is not None and importlib.util.find_spec(package) is None:
             yield Row(name, result=f"not run: {package} is not installed")
             continue
-        done = run(case, folder, **parameters)
+        done = run_case(__file__, case, folder=folder, **parameters)
         row = done.row(name, details=parameters | done.said, target=f"≥ {TARGET} × the model" if case == "ours" else "")
         if done.status == 0:
             rate = done.said["cells_per_cpu_s"]
@@ -337,18 +323,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, required=True, metavar="FILE", help="write conditions and rows there")
     options = parser.parse_args(arguments)
     seconds, n_files = (1.0, 5) if options.quick else (6.0, None)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    conditions: dict[str, Any] = {"date": dt.datetime.now(dt.UTC).date().isoformat(), "cores": cores}
-    conditions["load_at_start"] = round(os.getloadavg()[0], 2)
+    conditions = machine()
+    cores = conditions["cores"]
     with tempfile.TemporaryDirectory() as folder:
-        prepared = run("prepare", folder, data=str(options.data), n_files=n_files)
+        prepared = run_case(__file__, "prepare", folder=folder, data=str(options.data), n_files=n_files)
         if prepared.status != 0:
             sys.stderr.write(prepared.errors)
             return 1
         conditions |= prepared.said
         demand, rows = options.demand, []
         if demand is None:
-            done = run("model", folder, threads=cores, seconds=3 * seconds)
+            done = run_case(__file__, "model", threads=cores, folder=folder, seconds=3 * seconds)
             rows.append(done.row(f"demand: training steps of scPRINT small, {cores} threads", details=done.said))
             if done.status != 0:
                 sys.stderr.write(done.errors)
@@ -356,17 +341,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             demand = done.said["cells_per_s"]
             rows[0].result = f"{demand:,.0f} cells/s on {done.said['device']}"
         rows += rows_of(folder, demand, seconds=seconds)
-    print("Conditions: " + ", ".join(f"{name} {value}" for name, value in conditions.items()) + "\n")
-    print(table(rows) + "\n")
-    for row in rows:
-        print(json.dumps(asdict(row), ensure_ascii=False))
-    text = json.dumps({"conditions": conditions, "rows": [asdict(row) for row in rows]}, indent=1)
-    options.json.write_text(text + "\n", encoding="utf-8")
-    return int(any(row.met is False for row in rows))
+    return report(conditions, rows, table(rows), options.json)
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--case"]:
-        print(json.dumps(CASES[sys.argv[2]](**json.loads(sys.argv[3]))))
-    else:
-        sys.exit(main())
+    run_script(CASES, main)

@@ -6,20 +6,17 @@ time, CPU time (user and system, all its threads) and peak resident memory are r
 """
 
 import argparse
-import datetime as dt
 import json
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-# This process imports nothing but the standard library: a child's peak memory counts that of its parent at the fork.
+import processes
+from processes import Row, machine, measure, report, table
 
 HERE = Path(__file__).parent
 SMALL = {"n_layers": 4, "d_model": 128, "n_heads": 2}  # the published scPRINT small
@@ -28,70 +25,7 @@ PEER_BATCHES = {"its default batch of 64": 64, "batch of 4, where it costs least
 RECORDED_PEER = 0.5  # CPU-s per cell: 128 CPU-s for 256 cells × 2,000 genes, scprint 2.3.8, the same model size
 
 
-@dataclass
-class Row:
-    """One line of the table."""
-
-    case: str
-    wall_s: float | None = None
-    cpu_s: float | None = None
-    peak_gb: float | None = None
-    result: str = ""
-    target: str = ""
-    met: bool | None = None
-    details: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass
-class Run:
-    """What a process cost and said."""
-
-    status: int
-    wall_s: float
-    cpu_s: float
-    peak_gb: float
-    output: str
-    errors: str
-
-    def row(self, case: str, **values: Any) -> Row:
-        """Row with the cost of this process; one of a process that failed says so."""
-        if self.status != 0:
-            last = (self.errors.strip().splitlines() or ["no message"])[-1]
-            return Row(case, self.wall_s, self.cpu_s, self.peak_gb, f"failed: {last}", values.get("target", ""), False)
-        return Row(case, self.wall_s, self.cpu_s, self.peak_gb, **values)
-
-    @property
-    def said(self) -> dict[str, Any]:
-        """The line of JSON a case prints last; empty when it failed."""
-        return json.loads(self.output.strip().splitlines()[-1]) if self.status == 0 else {}
-
-
-def measure(command: Sequence[str], *, threads: int) -> Run:
-    """Run a command and read its resources."""
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
-    environment["NUMBA_NUM_THREADS"] = str(threads)  # scanpy starts numba's threads, which also resizes torch's
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        started = time.perf_counter()
-        process = subprocess.Popen(command, stdout=out, stderr=err, env=environment)
-        _, status, usage = os.wait4(process.pid, 0)  # the usage of this child alone, unlike RUSAGE_CHILDREN
-        wall = time.perf_counter() - started
-        process.returncode = os.waitstatus_to_exitcode(status)
-        out.seek(0)
-        err.seek(0)
-        unit = 1 if sys.platform == "darwin" else 1024
-        return Run(
-            status=process.returncode,
-            wall_s=wall,
-            cpu_s=usage.ru_utime + usage.ru_stime,
-            peak_gb=usage.ru_maxrss * unit / 1e9,
-            output=out.read().decode(errors="replace"),
-            errors=err.read().decode(errors="replace"),
-        )
-
-
-def run_case(name: str, *, threads: int = 1, **parameters: Any) -> Run:
-    """Run one of :mod:`cases`."""
-    return measure([sys.executable, str(HERE / "cases.py"), name, json.dumps(parameters)], threads=threads)
+run_case = partial(processes.run_case, HERE / "cases.py")
 
 
 def import_rows() -> list[Row]:
@@ -201,16 +135,6 @@ def _naive_row(kind: str, n_genes: int, work: dict[str, Any]) -> Row:
     return row
 
 
-def table(rows: Sequence[Row]) -> str:
-    """Markdown table."""
-    lines = ["| case | wall s | CPU-s | peak GB | result | target | met |", "|---|---|---|---|---|---|---|"]
-    for row in rows:
-        numbers = ["" if value is None else f"{value:.2f}" for value in (row.wall_s, row.cpu_s, row.peak_gb)]
-        met = {True: "yes", False: "no", None: ""}[row.met]
-        lines.append("| " + " | ".join([row.case, *numbers, row.result.replace("|", "/"), row.target, met]) + " |")
-    return "\n".join(lines)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run all cases."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -223,35 +147,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
 
     n_cells, n_wide, n_naive = (128, 4_000, 2_000) if options.quick else (1_024, 20_000, 5_000)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = min(2, cores)
-    about = run_case("conditions", threads=threads)
-    if about.status != 0:
-        sys.stderr.write(about.errors)
+    about = machine()
+    threads = min(2, about["cores"])
+    said = run_case("conditions", threads=threads)
+    if said.status != 0:
+        sys.stderr.write(said.errors)
         return 1
-    conditions = {
-        "date": dt.datetime.now(dt.UTC).date().isoformat(),
-        "cores": cores,
-        "load_at_start": round(os.getloadavg()[0], 2),
-        **about.said,
-        "threads": f"{threads} in demo, 1 elsewhere",
-        "seed": options.seed,
-        "quick": options.quick,
-    }
+    models = said.said["builtin_models"]
+    about |= said.said | {"threads": f"{threads} in demo, 1 elsewhere", "seed": options.seed, "quick": options.quick}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         rows = import_rows()
-        rows.append(demo_row(folder, about.said["builtin_models"], threads=threads))
+        rows.append(demo_row(folder, models, threads=threads))
         rows += infer_rows(folder, n_cells, 2_000, peer_python=options.peer_python, seed=options.seed)
         rows += genome_rows(n_wide, n_naive, n_edges=50, seed=options.seed)
-    print("Conditions: " + ", ".join(f"{name} {value}" for name, value in conditions.items()) + "\n")
-    print(table(rows) + "\n")
-    for row in rows:
-        print(json.dumps(asdict(row), ensure_ascii=False))
-    if options.json is not None:
-        text = json.dumps({"conditions": conditions, "rows": [asdict(row) for row in rows]}, indent=1)
-        options.json.write_text(text + "\n", encoding="utf-8")
-    return int(any(row.met is False for row in rows))
+    return report(about, rows, table(rows), options.json)
 
 
 if __name__ == "__main__":

@@ -8,20 +8,18 @@ CPU seconds of the fastest step after the first, so that other work on the machi
 """
 
 import argparse
-import datetime as dt
 import json
-import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from main_job import Run, measure
-
-# This process imports nothing heavy: a child's peak memory counts that of its parent at the fork.
+import processes
+from processes import Run, conditions, machine, made_up_vocab, measure, report, run_script
 
 HERE = Path(__file__).parent
 SMALL = {"n_layers": 4, "d_model": 128, "n_heads": 2}  # the published scPRINT small
@@ -79,7 +77,8 @@ def steps(path: str, *, dtype: str, seed: int) -> dict[str, Any]:
     torch.manual_seed(seed)
     leaves = {name: tuple(f"{name} {number}" for number in range(n)) for name, n in CLASSES.items()}
     groups = {f"group {g}": leaves["cell_type"][10 * g : 10 * g + 10] for g in range(N_GROUPS)}
-    model = ScPrint(_vocab(), ScPrintConfig(**SMALL, classes=leaves, groups={"cell_type": groups})).train()
+    config = ScPrintConfig(**SMALL, classes=leaves, groups={"cell_type": groups})
+    model = ScPrint(made_up_vocab(N_GENES), config).train()
     objectives = build_objectives(TASKS)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.01, foreach=True)
     generator = torch.Generator().manual_seed(seed)
@@ -152,37 +151,8 @@ def loader(*, n_cells: int, batch_size: int, n_tokens: int, n_batches: int, seed
     }
 
 
-def _vocab() -> Any:
-    import numpy as np
-    import pandas as pd
-
-    from grnlab.genes import GeneVocab
-
-    names = [f"ENSG{number:011d}" for number in range(N_GENES)]
-    table = {"symbol": names, "ensembl_id": names, "aliases": "", "position": np.arange(N_GENES)}
-    return GeneVocab(pd.DataFrame(table).assign(species="Homo sapiens", is_tf=False))
-
-
-def conditions() -> dict[str, Any]:
-    """Versions and processor."""
-    import torch
-
-    import grnlab
-
-    return {
-        "python": sys.version.split()[0],
-        "grnlab": grnlab.__version__,
-        "torch": torch.__version__,
-        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-    }
-
-
-CASES: dict[str, Callable[..., dict[str, Any]]] = {f.__name__: f for f in (batches, steps, loader, conditions)}
-
-
-def run_case(name: str, **parameters: Any) -> Run:
-    """Run a case in a process of its own, with one thread."""
-    return measure([sys.executable, __file__, "--case", name, json.dumps(parameters)], threads=1)
+CASES = {case.__name__: case for case in (batches, steps, loader, conditions)}
+run_case = partial(processes.run_case, __file__)
 
 
 def step_row(path: str, dtype: str, batch_size: int, n_tokens: int, *, peer_python: str | None, seed: int) -> Row:
@@ -229,8 +199,7 @@ def loader_row(demand: float, n_tokens: int, *, n_batches: int, seed: int) -> Ro
 
 
 def _failure(run: Run) -> str:
-    last = (run.errors.strip().splitlines() or ["no message"])[-1]
-    return "the loss is not finite" if run.status == 0 else f"failed: {last}"
+    return "the loss is not finite" if run.status == 0 else f"failed: {run.last_words}"
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -269,9 +238,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(about.errors)
         return 1
     said = {
-        "date": dt.datetime.now(dt.UTC).date().isoformat(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "load_at_start": round(os.getloadavg()[0], 2),
+        **machine(),
         **about.said,
         "threads": 1,
         "model": SMALL | {"n_genes": N_GENES, "classes": CLASSES, "coarse_cell_types": N_GROUPS},
@@ -293,19 +260,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for n_tokens in CONTEXTS:
         speeds = [row.cells_per_s or 0.0 for row in rows if f"× {n_tokens:,} genes" in row.case]
         rows.append(loader_row(max(speeds), n_tokens, n_batches=20, seed=options.seed))
-    print("Conditions: " + ", ".join(f"{name} {value}" for name, value in said.items()) + "\n")
-    print(table(rows) + "\n")
-    for row in rows:
-        print(json.dumps(asdict(row), ensure_ascii=False))
-    if options.json is not None:
-        text = json.dumps({"conditions": said, "rows": [asdict(row) for row in rows]}, indent=1, ensure_ascii=False)
-        options.json.write_text(text + "\n", encoding="utf-8")
-    return int(any(row.met is False for row in rows))
+    return report(said, rows, table(rows), options.json)
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--case"]:
-        sys.path = [entry for entry in sys.path if entry != str(HERE)]  # only what is installed counts
-        print(json.dumps(CASES[sys.argv[2]](**json.loads(sys.argv[3]))))
-    else:
-        sys.exit(main())
+    run_script(CASES, main)

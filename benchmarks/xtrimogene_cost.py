@@ -11,14 +11,13 @@ import json
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from main_job import Run, measure
+import processes
+from processes import made_up_vocab, run_script
 
-# This process imports nothing heavy: a child's peak memory counts that of its parent at the fork.
-
-HERE = Path(__file__).parent
 N_GENES = 19_264
 SIZES = (2_408, 4_816, 9_632, 19_264)
 EXPRESSED = (250, 500, 1_000, 2_000)
@@ -29,19 +28,13 @@ DEEP = {"n_layers": 1, "d_model": 768, "n_heads": 12, "n_decoder_layers": 1, "d_
 
 def model_of(config: dict[str, Any] | None) -> Any:
     """A new model over 19,264 genes; None: at the published sizes, recomputing."""
-    import numpy as np
-    import pandas as pd
     import torch
 
     from grnlab.backbones import XTrimoGene, XTrimoGeneConfig
-    from grnlab.genes import GeneVocab
 
     torch.manual_seed(0)
-    names = [f"ENSG{number:011d}" for number in range(N_GENES)]
-    table = {"symbol": names, "ensembl_id": names, "aliases": "", "position": np.arange(N_GENES)}
-    vocab = GeneVocab(pd.DataFrame(table).assign(species="Homo sapiens", is_tf=False))
     sizes = XTrimoGeneConfig.published(recompute=True) if config is None else XTrimoGeneConfig(**config)
-    return XTrimoGene(vocab, sizes)
+    return XTrimoGene(made_up_vocab(N_GENES), sizes)
 
 
 def cells(n_cells: int, n_genes: int, n_expressed: int) -> Any:
@@ -123,12 +116,8 @@ def step(*, config: dict[str, Any] | None) -> dict[str, Any]:
     return {"cpu_s": time.process_time() - started, "loss": loss.item(), "n_parameters": n_parameters}
 
 
-CASES: dict[str, Callable[..., dict[str, Any]]] = {f.__name__: f for f in (decoder, encoder, step)}
-
-
-def run_case(name: str, **parameters: Any) -> Run:
-    """Run a case in a process of its own, with one thread."""
-    return measure([sys.executable, __file__, "--case", name, json.dumps(parameters)], threads=1)
+CASES = {case.__name__: case for case in (decoder, encoder, step)}
+run_case = partial(processes.run_case, __file__)
 
 
 def exponent(sizes: Sequence[int], seconds: Sequence[float]) -> float:
@@ -213,8 +202,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--case"]:
-        sys.path = [entry for entry in sys.path if entry != str(HERE)]  # only what is installed counts
-        print(json.dumps(CASES[sys.argv[2]](**json.loads(sys.argv[3]))))
-    else:
-        sys.exit(main())
+    run_script(CASES, main)
