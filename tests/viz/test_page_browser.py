@@ -227,3 +227,19 @@ def test_a_narrow_window_needs_no_sideways_scrolling(visit):
     canvas, panel = (page.tab.locator(part).bounding_box() for part in ("#canvas", ".panel"))
     assert panel["y"] >= canvas["y"] + canvas["height"]
     assert canvas["height"] >= 400
+
+
+@pytest.mark.parametrize("width", [1400, 1280, 420])
+def test_choices_are_read_whole_and_controls_leave_room_for_the_drawing(visit, width):
+    page = visit(two_types())
+    page.tab.set_viewport_size({"width": width, "height": 760})
+    page.tab.select_option("#colouring", label="Hub score (PageRank)")
+    for choice in ("#detail", "#colouring", "#save"):
+        cut = page.tab.locator(choice).evaluate(
+            """select => { const free = select.cloneNode(true); free.style.cssText = 'width: auto; max-width: none';
+            free.replaceChildren(select.selectedOptions[0].cloneNode(true)); select.after(free);
+            const cut = free.offsetWidth - select.offsetWidth; free.remove(); return cut; }"""
+        )
+        assert cut <= 1, choice
+    assert page.tab.locator(".bar").bounding_box()["height"] < (260 if width < 640 else 110)
+    assert page.tab.evaluate("document.documentElement.scrollWidth") <= width
