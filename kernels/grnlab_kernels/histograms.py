@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from grnlab_kernels import kernel_maps
-from grnlab_kernels.checks import check_queries_keys, check_scale
 from grnlab_kernels.operation import fake, operation
 from grnlab_kernels.pair_panels import PairPanels, check_lse, fill_lse, universe
 
@@ -69,12 +68,7 @@ def head_hist(
     >>> histogram.counts_HB.sum().item(), histogram.counts_HB.count_nonzero().item()  # 12 pairs, all at 1/4
     (12, 1)
     """
-    backend = kernel_maps.resolve_kind(kind, backend, q_HND.device)
-    check_queries_keys(q_HND, k_HND, n_dims=3, backend=backend)
-    check_scale(scale)
-    if kind == "kernel":
-        kernel_maps.check_features(q_HND, k_HND)
-    q_HND, k_HND = q_HND.detach(), k_HND.detach()
+    q_HND, k_HND, backend = kernel_maps.prepare(q_HND, k_HND, scale=scale, kind=kind, backend=backend)
     query, key = universe(q_HND.shape[1], q_HND.device, query, key)
     check_lse(lse_HN, q_HND, query)
     return Histogram(_head_hist(q_HND, k_HND, query, key, lse_HN=lse_HN, scale=scale, backend=backend, kind=kind))

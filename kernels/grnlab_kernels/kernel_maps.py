@@ -10,6 +10,7 @@ is -inf, and its row is 0. Everything is a product of matrices, so there are no 
 import torch
 from torch import Tensor
 
+from grnlab_kernels.checks import check_queries_keys, check_scale
 from grnlab_kernels.dispatch import resolve_backend
 from grnlab_kernels.rows import column_sum
 
@@ -53,6 +54,22 @@ def check_features(q_HND: Tensor, k_HND: Tensor) -> None:
         if not (least >= 0 and most < torch.inf):
             msg = f"{name} reaches from {float(least)} to {float(most)}; features are finite and not negative."
             raise ValueError(msg)
+
+
+def prepare(q_HND: Tensor, k_HND: Tensor, *, scale: float, kind: str, backend: str) -> tuple[Tensor, Tensor, str]:
+    """Queries and keys (or features) of an operation on pooled maps, checked and detached; what will run.
+
+    Raises
+    ------
+    ValueError, TypeError, RuntimeError
+        With the reason and the mend.
+    """
+    backend = resolve_kind(kind, backend, q_HND.device)
+    check_queries_keys(q_HND, k_HND, n_dims=3, backend=backend)
+    check_scale(scale)
+    if kind == "kernel":
+        check_features(q_HND, k_HND)
+    return q_HND.detach(), k_HND.detach(), backend
 
 
 def row_lse(q_HND: Tensor, k_HND: Tensor) -> Tensor:

@@ -24,8 +24,7 @@ import torch
 from torch import Tensor
 
 from grnlab_kernels import kernel_maps, map_source
-from grnlab_kernels.checks import check_genes, check_queries_keys, check_scale, check_weights
-from grnlab_kernels.dispatch import resolve_backend
+from grnlab_kernels.checks import check_genes, check_weights
 from grnlab_kernels.map_source import MapSource
 
 
@@ -78,10 +77,8 @@ def row_lse(q_HND: Tensor, k_HND: Tensor, *, scale: float, backend: str = "auto"
     >>> row_lse(torch.zeros(1, 4, 16), torch.zeros(1, 4, 16), scale=0.25).exp().tolist()
     [[4.0, 4.0, 4.0, 4.0]]
     """
-    backend = resolve_backend(backend, q_HND.device)
-    check_queries_keys(q_HND, k_HND, n_dims=3, backend=backend)
-    check_scale(scale)
-    return map_source.row_lse(q_HND.detach(), k_HND.detach(), scale, backend)
+    q_HND, k_HND, backend = kernel_maps.prepare(q_HND, k_HND, scale=scale, kind="softmax", backend=backend)
+    return map_source.row_lse(q_HND, k_HND, scale, backend)
 
 
 def combine_map(
@@ -264,17 +261,12 @@ def _source(
     lse_HN: Tensor | None = None,
 ) -> MapSource:
     """Check the arguments of a map and leave out its heads of weight 0."""
-    backend = kernel_maps.resolve_kind(options.kind, backend, q_HND.device)
-    check_queries_keys(q_HND, k_HND, n_dims=3, backend=backend)
+    q_HND, k_HND, backend = kernel_maps.prepare(q_HND, k_HND, scale=options.scale, kind=options.kind, backend=backend)
     check_weights(weights_H, len(q_HND))
-    check_scale(options.scale)
     expected = q_HND.shape[:2], torch.float32, q_HND.device
     if lse_HN is not None and (found := (lse_HN.shape, lse_HN.dtype, lse_HN.device)) != expected:
         msg = f"lse_HN is {found}; expected shape, dtype and device {expected}, as row_lse returns it."
         raise ValueError(msg)
-    q_HND, k_HND = q_HND.detach(), k_HND.detach()
-    if options.kind == "kernel":
-        kernel_maps.check_features(q_HND, k_HND)
     share_H = (weights_H.detach().double() / weights_H.sum(dtype=torch.float64)).float().to(q_HND.device)
     chosen = torch.nonzero(share_H).ravel()
     if len(chosen) < len(share_H):

@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 
 from grnlab_kernels import kernel_maps
-from grnlab_kernels.checks import check_queries_keys, check_scale
 from grnlab_kernels.operation import fake, operation
 from grnlab_kernels.pair_panels import PairPanels, as_genes, check_lse, fill_lse, universe
 from grnlab_kernels.products import products
@@ -97,12 +96,7 @@ def gather_pairs(
     >>> gather_pairs(q, k, torch.tensor([0, 3]), torch.tensor([1, 1]), scale=0.25).tolist()
     [[0.25, 0.25], [0.25, 0.25]]
     """
-    backend = kernel_maps.resolve_kind(kind, backend, q_HND.device)
-    check_queries_keys(q_HND, k_HND, n_dims=3, backend=backend)
-    check_scale(scale)
-    if kind == "kernel":
-        kernel_maps.check_features(q_HND, k_HND)
-    q_HND, k_HND = q_HND.detach(), k_HND.detach()
+    q_HND, k_HND, backend = kernel_maps.prepare(q_HND, k_HND, scale=scale, kind=kind, backend=backend)
     query_E, key_E = (as_genes(n, x, q_HND.shape[1], q_HND.device) for n, x in (("query_E", query_E), ("key_E", key_E)))
     if len(query_E) != len(key_E):
         msg = f"query_E lists {len(query_E)} genes and key_E {len(key_E)}; expected one of each per pair."
@@ -157,12 +151,7 @@ def head_gram(
     >>> sums.n_pairs_F.tolist(), sums.sum_FH.tolist(), sums.gram_FHH[0, 0].tolist()
     ([12], [[3.0, 3.0]], [0.75, 0.75])
     """
-    backend = kernel_maps.resolve_kind(kind, backend, q_HND.device)
-    check_queries_keys(q_HND, k_HND, n_dims=3, backend=backend)
-    check_scale(scale)
-    if kind == "kernel":
-        kernel_maps.check_features(q_HND, k_HND)
-    q_HND, k_HND = q_HND.detach(), k_HND.detach()
+    q_HND, k_HND, backend = kernel_maps.prepare(q_HND, k_HND, scale=scale, kind=kind, backend=backend)
     query, key = universe(q_HND.shape[1], q_HND.device, query, key)
     check_lse(lse_HN, q_HND, query)
     fold = torch.zeros_like(key) if fold is None else fold.to(key.device)

@@ -10,9 +10,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from grnlab_kernels.dispatch import interpreting
 from grnlab_kernels.triton_kernels.maps import scores_by_depth, shares
-from grnlab_kernels.triton_kernels.tiles import Tile, tile
+from grnlab_kernels.triton_kernels.tiles import tile
 
 _LOG2_E = 1.4426950408889634
 _LN_2 = tl.constexpr(0.6931471805599453)
@@ -165,7 +164,7 @@ def row_lse(q_BHTD: Tensor, k_BHTD: Tensor, scale: float, pad_BT: Tensor | None)
     with torch.cuda.device_of(q_BHTD):
         cell_lse_kernel[(n_cells * n_heads * triton.cdiv(n_genes, chosen.rows),)](
             *(q_BHTD, k_BHTD, _real(pad_BT, q_BHTD), lse_BHT, n_heads, n_genes, scale * _LOG2_E),
-            **_constants(d_head, chosen),
+            **chosen.launch(d_head),
         )
     return lse_BHT
 
@@ -184,7 +183,7 @@ def cell_mean_map(
         cell_mean_map_kernel[(n_tiles, n_parts)](
             *(q_BHTD, k_BHTD, lse_BHT.contiguous(), share_H.repeat(cells_per_part), part_PTT),
             *(n_cells, cells_per_part, n_heads, n_genes, scale * _LOG2_E),
-            **_constants(d_head, chosen),
+            **chosen.launch(d_head),
         )
     for part_TT in part_PTT:
         total_TT += part_TT
@@ -208,7 +207,7 @@ def cell_scatter(
         cell_scatter_kernel[(n_cells * n_tiles,)](
             *(q_BHTD, k_BHTD, lse_BHT.contiguous(), share_H, genes_BT, _real(pad_BT, q_BHTD), total_GG),
             *(n_heads, n_genes, len(total_GG), scale * _LOG2_E),
-            **_constants(d_head, chosen),
+            **chosen.launch(d_head),
         )
 
 
@@ -217,9 +216,3 @@ def _real(pad_BT: Tensor | None, q_BHTD: Tensor) -> Tensor:
     if pad_BT is not None:
         return (~pad_BT).to(torch.uint8).contiguous()
     return torch.ones(q_BHTD.shape[0], q_BHTD.shape[2], dtype=torch.uint8, device=q_BHTD.device)
-
-
-def _constants(d_head: int, chosen: Tile) -> dict[str, int | bool]:
-    sizes = {"D": d_head, "DEPTH": min(d_head, chosen.depth), "ROWS": chosen.rows, "COLUMNS": chosen.columns}
-    options = {"num_warps": chosen.warps, "num_stages": chosen.stages, "enable_fp_fusion": True}
-    return sizes | options | {"INTERPRETED": interpreting()}

@@ -12,7 +12,6 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from grnlab_kernels.dispatch import interpreting
 from grnlab_kernels.triton_kernels.tiles import tile
 
 _LOG2_E = tl.constexpr(1.4426950408889634)
@@ -214,14 +213,7 @@ def row_lse(q_HND: Tensor, k_HND: Tensor, scale: float) -> Tensor:
             lse_HN,
             n_genes,
             scale * _LOG2_E.value,
-            D=d_head,
-            DEPTH=min(d_head, size.depth),
-            ROWS=size.rows,
-            COLUMNS=size.columns,
-            INTERPRETED=interpreting(),
-            num_warps=size.warps,
-            num_stages=size.stages,
-            enable_fp_fusion=True,
+            **size.launch(d_head),
         )
     return lse_HN
 
@@ -279,15 +271,8 @@ def combine_map(
             start,
             end,
             scale * _LOG2_E.value,
-            D=d_head,
-            DEPTH=min(d_head, size.depth),
-            ROWS=size.rows,
-            COLUMNS=size.columns,
             FORWARD=forward,
             BACKWARD=backward,
-            INTERPRETED=interpreting(),
-            num_warps=size.warps,
-            num_stages=size.stages,
-            enable_fp_fusion=True,
+            **size.launch(d_head),
         )
     return panel_RN, partial_TN.sum(0, dtype=torch.float64).float()

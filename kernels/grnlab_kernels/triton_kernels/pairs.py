@@ -13,7 +13,6 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from grnlab_kernels.dispatch import interpreting
 from grnlab_kernels.triton_kernels.maps import scores_by_depth, shares
 from grnlab_kernels.triton_kernels.tiles import tile
 
@@ -121,13 +120,7 @@ def head_panel(q_HND: Tensor, k_HND: Tensor, lse_HN: Tensor, scale: float, query
         head_panel_kernel[grid](
             *(q_HND, k_HND, lse_HN, query_R, key_C, panel_RHC),
             *(n_rows, n_columns, n_genes, scale * _LOG2_E),
-            D=d_head,
-            DEPTH=min(d_head, chosen.depth),
-            ROWS=chosen.rows,
-            COLUMNS=chosen.columns,
-            INTERPRETED=interpreting(),
-            num_warps=chosen.warps,
-            num_stages=chosen.stages,
+            **chosen.launch(d_head),
         )
     return panel_RHC
 
@@ -151,13 +144,7 @@ def head_hist(
         head_hist_kernel[grid](
             *(q_HND, k_HND, lse_HN, query_R, key_C, counts_HB),
             *(n_rows, n_columns, n_genes, n_bins, scale * _LOG2_E),
-            D=d_head,
-            DEPTH=min(d_head, chosen.depth),
             SHIFT=shift,
-            ROWS=chosen.rows,
-            COLUMNS=chosen.columns,
-            INTERPRETED=interpreting(),
-            num_warps=chosen.warps,
-            num_stages=chosen.stages,
+            **chosen.launch(d_head),
         )
     return counts_HB

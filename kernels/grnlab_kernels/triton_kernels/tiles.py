@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from grnlab_kernels.dispatch import interpreting
+
 
 @dataclass(frozen=True)
 class Tile:
@@ -32,6 +34,12 @@ class Tile:
     warps: int
     stages: int
     depth: int = 128
+
+    def launch(self, d_head: int) -> dict[str, int | bool]:
+        """What a kernel with a product of matrices is launched with: its compile-time sizes and how it runs."""
+        sizes = {"D": d_head, "DEPTH": min(d_head, self.depth), "ROWS": self.rows, "COLUMNS": self.columns}
+        options = {"num_warps": self.warps, "num_stages": self.stages, "enable_fp_fusion": True}
+        return sizes | options | {"INTERPRETED": interpreting()}
 
 
 # kernel → d_head (0 where there is none) → oldest compute capability → tile.
