@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from grnlab.genes import GeneVocab
-from grnlab.genes.alignment import find_gene, looks_like_mouse
+from grnlab.genes.alignment import looks_like_mouse
 
 # What public tables call their columns, lower case; the first that is there is taken. NicheNet's source is a database.
 SOURCES = ("source_genesymbol", "tf", "regulator", "regulatorygene", "gene1", "from", "source")
@@ -140,7 +140,7 @@ class GoldStandard:
             When no edge is left, or the names are those of mouse genes.
         """
         names = pd.unique(self.edges[["source", "target"]].to_numpy().ravel())
-        symbol = {name: found for name in names if (found := find_gene(name, vocab)) is not None}
+        symbol = {name: str(vocab.symbols[token]) for name in names if (token := vocab.token(name)) is not None}
         if looks_like_mouse(names) and len(symbol) < len(names) / 2:
             msg = (
                 f"{self.name!r} names mouse genes (for example {', '.join(names[:3])}), the vocabulary knows "

@@ -8,7 +8,6 @@ import numpy as np
 
 from grnlab.genes.vocabulary import GeneVocab
 
-_ENSEMBL = re.compile(r"^ENS[A-Z]*G\d{11}$")
 # A name found as a symbol is trusted above an id, an id above an alias.
 _RANK = {"symbol": 0, "ensembl": 1, "alias": 2}
 _MOUSE = "Mus musculus"
@@ -105,12 +104,12 @@ def align(names: Sequence[str], vocab: GeneVocab) -> Alignment:
     kinds: dict[str, str] = {}
     missing, duplicated, stripped = [], [], []
     for column, name in enumerate(names):
-        token, kind, was_stripped = _find(name, vocab)
+        token, kind = vocab.find(name)
         if token is None:
             missing.append(name)
             continue
         kinds[name] = kind
-        if was_stripped:
+        if kind == "ensembl" and name not in vocab.by_ensembl:
             stripped.append(name)
         claim = (_RANK[kind], name, column)
         if token in best:
@@ -138,23 +137,6 @@ def align(names: Sequence[str], vocab: GeneVocab) -> Alignment:
         },
     )
     return Alignment(columns, tokens, report)
-
-
-def _find(name: str, vocab: GeneVocab) -> tuple[int | None, str, bool]:
-    if name in vocab.by_symbol:
-        return vocab.by_symbol[name], "symbol", False
-    stem = name.split(".", 1)[0]
-    if _ENSEMBL.match(stem) and stem in vocab.by_ensembl:
-        return vocab.by_ensembl[stem], "ensembl", stem != name
-    if name in vocab.by_alias:
-        return vocab.by_alias[name], "alias", False
-    return None, "", False
-
-
-def find_gene(name: str, vocab: GeneVocab) -> str | None:
-    """Symbol of a gene by its symbol, Ensembl id (any version) or alias; None when the vocabulary does not know it."""
-    token, _, _ = _find(name, vocab)
-    return None if token is None else str(vocab.symbols[token])
 
 
 def _refuse_duplicates(names: list[str]) -> None:

@@ -117,11 +117,19 @@ class GeneVocab:
 
     def token(self, name: str) -> int | None:
         """Token of a gene by symbol, Ensembl id (a version suffix is allowed) or unambiguous alias; None if unknown."""
+        return self.find(name)[0]
+
+    def find(self, name: str) -> tuple[int | None, str]:
+        """Token of a gene as :meth:`token` gives it, and what the name is: ``"symbol"``, ``"ensembl"``, ``"alias"``."""
         stem = name.split(".", 1)[0] if name.startswith("ENS") else name
-        for names, key in ((self.by_symbol, name), (self.by_ensembl, stem), (self.by_alias, name)):
+        for kind, names, key in (
+            ("symbol", self.by_symbol, name),
+            ("ensembl", self.by_ensembl, stem),
+            ("alias", self.by_alias, name),
+        ):
             if key in names:
-                return names[key]
-        return None
+                return names[key], kind
+        return None, ""
 
     @cached_property
     def hash(self) -> str:

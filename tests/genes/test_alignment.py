@@ -143,3 +143,10 @@ def test_permuted_names_give_the_same_tokens_and_permuted_columns(names):
     assert [names[column] for column in found.columns] == [NAMES[column] for column in expected.columns]
     assert sorted(found.report.missing) == sorted(expected.report.missing)
     assert found.report.duplicated == expected.report.duplicated
+
+
+def test_ids_of_other_databases_are_found_as_the_vocabulary_finds_them():
+    fly = vocab_of([("Antp", "FBgn0260642", ""), ("eve", "FBgn0000606", "")], species="Drosophila melanogaster")
+    assert fly.token("FBgn0000606") == 1
+    found = align(["FBgn0000606", "FBgn0260642"], fly)
+    assert (found.tokens.tolist(), found.columns.tolist(), found.report.version_stripped) == ([0, 1], [1, 0], [])
