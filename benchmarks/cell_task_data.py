@@ -10,6 +10,7 @@ import scipy.sparse as sp
 from grnlab.training.recipes.cell_types import coarse_cell_type
 
 TRAINED, UNSEEN = "trained on", "never trained on"
+LOST = 0.6 * 0.55  # r · f of scPRINT's noise
 LABELS = {  # spellings the coarse names of the recipe do not cover; None: a type the model has no label for
     "B": "B cell",
     "B Activated": "B cell",
@@ -66,11 +67,10 @@ def sample(adata: ad.AnnData, n_cells: int, *, always: np.ndarray | None = None,
     return adata[np.sort(np.concatenate([first, rest]))].copy()
 
 
-def lose(counts: sp.csr_matrix, *, rate: float = 0.6, factor: float = 0.55, seed: int = 0) -> sp.csr_matrix:
+def lose(counts: sp.csr_matrix, *, seed: int = 0) -> sp.csr_matrix:
     """The noise of scPRINT's pretraining: max((x - Poisson(x·r·f)) · [u ≥ r·f], 0)."""
     rng, counts = np.random.default_rng(seed), sp.csr_matrix(counts, dtype=np.float32, copy=True)
-    share = rate * factor
-    lost, kept = rng.poisson(counts.data * share), rng.random(counts.nnz) >= share
+    lost, kept = rng.poisson(counts.data * LOST), rng.random(counts.nnz) >= LOST
     counts.data = np.maximum((counts.data - lost) * kept, 0).astype(np.float32)
     counts.eliminate_zeros()
     return counts
@@ -93,7 +93,7 @@ def noisy_pair(data: Path, name: str, n_cells: int, *, seed: int = 0) -> Noisy:
     truth = sample(adata, n_cells, always=adata.obs["label"].isin(RARE[name]).to_numpy(), seed=seed)
     rare = truth.obs["label"].isin(RARE[name]).to_numpy()
     noisy = ad.AnnData(lose(truth.X, seed=seed), obs=truth.obs.copy(), var=truth.var.copy())
-    return Noisy(truth, noisy, 1 / (1 - 0.6 * 0.55) ** 2, rare, "scPRINT's noise, r = 0.6, f = 0.55")
+    return Noisy(truth, noisy, 1 / (1 - LOST) ** 2, rare, "scPRINT's noise, r = 0.6, f = 0.55")
 
 
 def ten_x(data: Path, n_each: int, *, seed: int = 0) -> ad.AnnData:
@@ -124,12 +124,12 @@ def reference(data: Path, n_each: int, *, seed: int = 0) -> ad.AnnData:
     return joined
 
 
-def log_counts(adata: ad.AnnData, *, n_top: int | None = None, target: float = 1e4) -> ad.AnnData:
+def log_counts(adata: ad.AnnData, *, n_top: int | None = None) -> ad.AnnData:
     """Counts scaled per cell and logged, of the most variable genes where `n_top` is given."""
     import scanpy as sc
 
     logged = ad.AnnData(sp.csr_matrix(adata.X, dtype=np.float32), obs=adata.obs.copy(), var=adata.var[[]])
-    sc.pp.normalize_total(logged, target_sum=target)
+    sc.pp.normalize_total(logged, target_sum=1e4)
     sc.pp.log1p(logged)
     if n_top is not None:
         sc.pp.highly_variable_genes(logged, n_top_genes=min(n_top, logged.n_vars))
@@ -137,8 +137,8 @@ def log_counts(adata: ad.AnnData, *, n_top: int | None = None, target: float = 1
     return logged
 
 
-def components(logged: ad.AnnData, n: int = 50) -> np.ndarray:
-    """Principal components."""
+def components(logged: ad.AnnData) -> np.ndarray:
+    """Fifty principal components."""
     from sklearn.decomposition import PCA
 
-    return PCA(min(n, min(logged.shape) - 1), random_state=0).fit_transform(logged.X.toarray()).astype(np.float32)
+    return PCA(min(50, min(logged.shape) - 1), random_state=0).fit_transform(logged.X.toarray()).astype(np.float32)

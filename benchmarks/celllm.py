@@ -25,7 +25,7 @@ import pandas as pd
 import torch
 
 import grnlab as gl
-from grnlab.backbones.registry import build_model
+from grnlab.benchmark.task import untrained_like
 from grnlab.data.counts import counts_of
 from grnlab.tasks import FineTuneConfig, classification_scores, few_shot
 
@@ -211,8 +211,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     done = {(row["data"], row["seed"], row["share"]) for row in rows}
     sets, seeds = (options.sets[:1], 1) if options.quick else (options.sets, options.seeds)
     for seed in range(seeds):
-        torch.manual_seed(seed)
-        new = build_model(trained.vocab, trained.config, name="untrained").eval()
+        new = untrained_like(trained, seed)
         for name in sets:
             file, keep = SETS[name]
             adata = cells_of(options.data / file, keep)

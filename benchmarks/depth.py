@@ -34,7 +34,7 @@ import torch
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score, silhouette_score
 
 import grnlab as gl
-from grnlab.backbones.registry import build_model
+from grnlab.benchmark.task import untrained_like
 from grnlab.data.names import align_genes
 
 SETS = {
@@ -104,15 +104,15 @@ def _correlation(one: np.ndarray, two: np.ndarray) -> float:
     return float(np.where(lengths > 1e-6, (one * two).sum(axis=1) / np.maximum(lengths, 1e-6), 0).mean())
 
 
-def knn_smoothed(shallow: ad.AnnData, *, k: int = 15) -> np.ndarray:
-    """Counts summed over the k nearest cells (PCA of log1p of counts per 10,000), as kNN-smoothing in one step."""
+def knn_smoothed(shallow: ad.AnnData) -> np.ndarray:
+    """Counts summed over the 15 nearest cells (PCA of log1p of counts per 10,000), as kNN-smoothing in one step."""
     from sklearn.decomposition import PCA
     from sklearn.neighbors import NearestNeighbors
 
     values = logs(shallow.X, total(shallow))
     n = min(20, *values.shape)
     near = PCA(n, svd_solver="randomized", random_state=0).fit_transform(values)
-    graph = NearestNeighbors(n_neighbors=k).fit(near).kneighbors_graph(near)
+    graph = NearestNeighbors(n_neighbors=15).fit(near).kneighbors_graph(near)
     summed = (graph @ shallow.X).toarray()
     return logs(summed, summed.sum(axis=1))
 
@@ -283,9 +283,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     model = gl.load_model(options.model)
-    torch.manual_seed(options.seed)
-    untrained = build_model(model.vocab, model.config, name="untrained").eval()
-    models = {model.name: model, "untrained": untrained}
+    models = {model.name: model, "untrained": untrained_like(model, options.seed)}
     said: dict[str, Any] = {"model": model.name, "weights": model.weights_hash, "steps": model.provenance.get("steps")}
     said |= {"quick": options.quick, "seed": options.seed, "torch": torch.__version__}
     kept = {"enhance": [], "cluster": []}

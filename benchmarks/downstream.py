@@ -25,7 +25,7 @@ import pandas as pd
 import torch
 
 import grnlab as gl
-from grnlab.backbones.registry import build_model
+from grnlab.benchmark.task import untrained_like
 from grnlab.tasks import (
     DrugResponseConfig,
     FineTuneConfig,
@@ -65,10 +65,7 @@ def models_of(paths: Sequence[str]) -> Models:
     for path in paths:
         model = gl.load_model(path)
         found[model.name] = model
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            found[f"untrained {model.name}"] = build_model(model.vocab, model.config, name=f"untrained {model.name}")
-        found[f"untrained {model.name}"].eval()
+        found[f"untrained {model.name}"] = untrained_like(model, 0)
     return found
 
 
