@@ -109,9 +109,7 @@ def levels(model: Exceiver, cells: CellCollection, rows: np.ndarray) -> dict[int
     return found
 
 
-def hidden_scores(
-    model: Exceiver, cells: CellCollection, rows: np.ndarray, *, fitted: np.ndarray, seed: int, n_tokens: int = 512
-) -> Hidden:
+def hidden_scores(model: Exceiver, cells: CellCollection, rows: np.ndarray, *, fitted: np.ndarray, seed: int) -> Hidden:
     """Predict hidden genes of the cells `rows`; levels of genes in their data sets are those in the cells `fitted`."""
     objective, rng = DiscreteNoise(), np.random.default_rng(seed)
     generator = torch.Generator().manual_seed(seed)
@@ -122,7 +120,7 @@ def hidden_scores(
     with torch.inference_mode():
         for start in range(0, len(rows), 50):
             part = rows[start : start + 50]
-            target = cells.batch(part, n_tokens, generator=rng)
+            target = cells.batch(part, 512, generator=rng)
             seen = objective.corrupt(target, generator=generator)
             encoded, scores = model.encode(seen), model.scores(target)
             own = torch.stack([of_data_set[int(number)] for number in cells.datasets[part]]).gather(1, target.genes_BT)

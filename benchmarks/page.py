@@ -60,9 +60,9 @@ def network(n_genes: int, n_edges: int, seed: int = 0) -> GeneNetwork:
     return GeneNetwork(edges, genes, name="synthetic")
 
 
-def rested(tab: Page, limit_s: float = 60.0) -> None:
+def rested(tab: Page) -> None:
     """Wait until nothing is left to paint."""
-    end = time.monotonic() + limit_s
+    end = time.monotonic() + 60
     while not tab.evaluate("grnlab.state().resting"):
         if time.monotonic() > end:
             raise TimeoutError

@@ -76,12 +76,10 @@ def mutual_information(
     return found
 
 
-def genie3(
-    expression: np.ndarray, regulators: np.ndarray, targets: np.ndarray, *, n_trees: int = 100, seed: int = 0
-) -> np.ndarray:
+def genie3(expression: np.ndarray, regulators: np.ndarray, targets: np.ndarray, *, seed: int = 0) -> np.ndarray:
     """Importance of each regulator in a random forest that predicts the target (Huynh-Thu et al. 2010).
 
-    As GENIE3 (doi:10.1371/journal.pone.0012776): √regulators candidates per split, importances of unit variance.
+    As GENIE3 (doi:10.1371/journal.pone.0012776), 100 trees: √regulators candidates per split, targets of unit variance.
     Seconds per target; a target is not its own regulator.
     """
     from sklearn.ensemble import RandomForestRegressor
@@ -92,7 +90,7 @@ def genie3(
         others = np.flatnonzero(regulators != target)
         if not z[:, target].any() or not len(others):
             continue
-        forest = RandomForestRegressor(n_trees, max_features="sqrt", random_state=seed)
+        forest = RandomForestRegressor(100, max_features="sqrt", random_state=seed)
         found[others, column] = forest.fit(z[:, regulators[others]], z[:, target]).feature_importances_
     return found
 

@@ -6,11 +6,8 @@ from typing import Any
 import anndata as ad
 
 from grnlab.attention import AttentionMaps
+from grnlab.attention.prepare import prepare_cells
 from grnlab.backbones.base import Backbone
-from grnlab.data.counts import counts_of
-from grnlab.data.groups import cell_groups
-from grnlab.data.names import align_genes
-from grnlab.data.select import select_genes
 from grnlab.heads import HeadSet
 from grnlab.network.conditions import BLOCK, bootstrap_blocks, compare_blocks
 from grnlab.network.differential import DifferentialNetworks
@@ -171,17 +168,16 @@ def bootstrap_networks(
     True
     """
     rules = EdgeRules(**settings)
-    aligned = align_genes(adata, model.vocab)
-    symbols, is_tf = model.vocab.symbols[aligned.tokens], model.vocab.is_tf[aligned.tokens]
-    counts = counts_of(adata, layer=layer)[:, aligned.columns]
-    chosen = select_genes(counts, symbols, is_tf, genes)  # once, so that all groups have the same genes
-    names = [str(symbol) for symbol in symbols[chosen]]
+    cells = prepare_cells(
+        adata, model, groupby=groupby, genes=genes, layer=layer, min_cells=min_cells, skip_small=skip_small
+    )
+    names = cells.genes.index[cells.chosen].tolist()  # chosen once, so that all groups have the same genes
 
-    def pool(cells: ad.AnnData) -> AttentionMaps:
-        return attention(cells, model, groupby=BLOCK, genes=names, layer=layer, context=context, min_cells=1)
+    def pool(block: ad.AnnData) -> AttentionMaps:
+        return attention(block, model, groupby=BLOCK, genes=names, layer=layer, context=context, min_cells=1)
 
     networks = []
-    for name, rows in cell_groups(adata, groupby, min_cells=min_cells, skip_small=skip_small).items():
+    for name, rows in cells.groups.items():
         network = bootstrap_blocks(
             adata[rows],
             pool,

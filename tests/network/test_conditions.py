@@ -1,9 +1,11 @@
+import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
 
 import grnlab as gl
+from grnlab.backbones import DrugBert, DrugBertConfig
 from grnlab.network.blocks import infer_from_blocks
 from grnlab.network.conditions import random_blocks
 from grnlab.network.rules import EdgeRules
@@ -134,6 +136,15 @@ def test_bootstrap_networks(cells, human_model, quick):
     assert by_donor["all"].provenance["n_cells"] == 60
 
 
+def test_signatures_are_bootstrapped_as_cells_are(tiny_vocab):
+    values = np.random.default_rng(0).normal(size=(12, 30)).astype(np.float32)
+    adata = ad.AnnData(values, var=pd.DataFrame(index=tiny_vocab.symbols))
+    model = DrugBert(tiny_vocab, DrugBertConfig(n_layers=1, d_model=16, n_heads=2, d_decoder=8)).eval()
+    nets = gl.tl.bootstrap_networks(adata, model, n_blocks=3, n_bootstraps=2, min_cells=10, regulators="all")
+    assert nets["all"].provenance["n_cells"] == 12
+    assert nets["all"].edges["confidence"].between(0, 1).all()
+
+
 def test_random_blocks_are_alike():
     group = np.repeat([0, 1, 2], [40, 90, 21])
     block = random_blocks(group, 4, seed=0)
@@ -178,8 +189,6 @@ def test_stored_networks_come_back(cells, human_model):
 
 
 def test_grnndata_layout(blood, tmp_path):
-    import anndata as ad
-
     adata = network_to_anndata(blood)
     adata.write_h5ad(tmp_path / "net.h5ad")
     adata = ad.read_h5ad(tmp_path / "net.h5ad")
