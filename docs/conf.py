@@ -4,11 +4,14 @@ Pages that are made of what stands elsewhere (docstrings, error messages, notebo
 written into ``docs/made/`` before the build. A link from such Markdown to a file that is no page becomes plain text.
 """
 
+import argparse
 import ast
+import os
 import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
 MADE = ROOT / "docs" / "made"
@@ -26,9 +29,11 @@ COPIED = {
 _LINK = re.compile(r"!?\[([^\]]*)\]\((?!https?:|#)[^)]*\)")
 
 project, author = "grnlab", "The grnlab developers"
+copyright = author
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
 html_theme = "furo"
 html_title = "grnlab"
+html_static_path, html_css_files = ["_static"], ["site.css"]
 smartquotes = False  # --out must stay --out
 nb_execution_mode = "off"  # the tests run every notebook
 myst_enable_extensions = ["colon_fence"]
@@ -56,7 +61,17 @@ def make_pages() -> None:
         title = f"grnlab.{room}"
         page = f"{title}\n{'=' * len(title)}\n\n.. automodule:: {title}\n   :members:\n   :imported-members:\n"
         (MADE / "api" / f"{room}.rst").write_text(page, encoding="utf-8")
+    (MADE / "commands.md").write_text("# Command line\n" + commands(), encoding="utf-8")
     (MADE / "messages.md").write_text("# All messages\n\n… is a value.\n" + messages(), encoding="utf-8")
+
+
+def commands() -> str:
+    """What ``grnlab COMMAND --help`` prints, of every command."""
+    from grnlab.cli import _parser
+
+    os.environ["COLUMNS"] = "100"  # argparse wraps to the terminal
+    choices = [action.choices for action in _parser()._actions if isinstance(action, argparse._SubParsersAction)]
+    return "\n".join(f"\n## grnlab {name}\n\n```text\n{one.format_help()}```" for name, one in choices[0].items())
 
 
 def messages() -> str:
@@ -97,6 +112,17 @@ def _template(node: ast.expr) -> str:
         elif isinstance(part, ast.Constant) and isinstance(part.value, str):
             text = text or part.value
     return re.sub(r"([\\`*_{}\[\]<>#|])", r"\\\1", text)
+
+
+def setup(app: Any) -> None:
+    """Attributes that share one description, as ``n_layers, n_heads``, stay names: Sphinx takes a space for a type."""
+
+    def keep_names(_app: Any, _what: str, _name: str, _object: Any, _options: Any, lines: list[str]) -> None:
+        for number, line in enumerate(lines):
+            if found := re.match(r"(\s*:(?:ivar|var) )((?:\w+, )+\w+)(:.*)", line):
+                lines[number] = found[1] + found[2].replace(", ", ",\u200b") + found[3]
+
+    app.connect("autodoc-process-docstring", keep_names, priority=900)  # after napoleon
 
 
 make_pages()

@@ -1,4 +1,4 @@
-"""The command line: ``grnlab demo``, ``infer``, ``models``, ``pretrain``, ``benchmark``."""
+"""The command line: ``grnlab demo``, ``infer``, ``models``, ``pretrain``, ``benchmark``, ``compare-models``."""
 
 import argparse
 import io

@@ -1,5 +1,6 @@
 """What the documentation promises: the guide's code runs, and is as short as its title says."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -37,3 +38,17 @@ def test_links_to_files_of_the_repository_lead_somewhere(page):
     path = DOCS.parent / page
     for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", path.read_text(encoding="utf-8")):
         assert (path.parent / target).exists(), target
+
+
+def test_errors_are_explained_in_the_words_the_package_uses():
+    said = " ".join(
+        node.value.replace("\n", " ")
+        for path in sorted((DOCS.parent / "grnlab").rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    )
+    classes = " ".join(path.read_text(encoding="utf-8") for path in (DOCS.parent / "grnlab").rglob("*.py"))
+    explained = re.findall(r"^\| `([^`]+)` \|", (DOCS / "errors.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert len(explained) > 10
+    for words in explained:
+        assert words in said or f"class {words}(" in classes, words
