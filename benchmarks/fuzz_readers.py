@@ -1,7 +1,9 @@
 """Every reader of grnlab, with a small sound file for each; see :mod:`fuzzing`."""
 
 import gzip
+import io
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +14,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 import torch
+from fuzz_models import READERS as MODELS
 from fuzzing import Reader, Watch, fuzz
 
 import grnlab as gl
@@ -20,13 +23,13 @@ from grnlab.attention.sums import GroupSums, SumsFile
 from grnlab.backbones import ScPrint, ScPrintConfig, save_model
 from grnlab.backbones.base import AttentionSpec
 from grnlab.benchmark.hubs import read_markers
+from grnlab.data.hierarchy import read_hierarchy
 from grnlab.data.probe import PROBE
 from grnlab.data.signatures import read_signatures
 from grnlab.genes import GeneVocab
 from grnlab.heads import HeadSet
 from grnlab.network import GeneNetwork, NetworkSet, read_gmt, read_network
 from grnlab.network.formats import FORMATS
-from grnlab.objectives.hierarchy import read_hierarchy
 from grnlab.training import read_recipe
 from grnlab.training.states import StateFolder
 
@@ -68,6 +71,25 @@ def network(name: str = "B") -> GeneNetwork:
 def _h5ad(folder: Path) -> Path:
     cells().write_h5ad(folder / "cells.h5ad")
     return folder / "cells.h5ad"
+
+
+def _zarr(folder: Path) -> Path:
+    with ad.settings.override(zarr_write_format=2):
+        cells().write_zarr(folder / "cells.zarr")
+    (folder / "cells.zarr/.zmetadata").unlink(missing_ok=True)  # a copy of the rest
+    return folder / "cells.zarr"
+
+
+def _stored(folder: Path) -> Path:
+    adata = cells()
+    gl.tl.store_networks(adata, NetworkSet([network("B"), network("T")]))
+    adata.write_h5ad(folder / "stored.h5ad")
+    return folder / "stored.h5ad"
+
+
+def _parquet(folder: Path) -> Path:
+    pd.read_csv(io.StringIO(_EDGES)).to_parquet(folder / "gold.parquet")
+    return folder / "gold.parquet"
 
 
 def _text(name: str, content: str) -> Callable[[Path], Path]:
@@ -134,6 +156,7 @@ training:
   lr: 0.001
   max_steps: 10
 """
+_ZARR = (".zattrs", "X/.zattrs", "X/data/.zarray", "X/indptr/.zarray", "obs/.zattrs", "X/indptr/0")
 _OBO = """format-version: 1.2
 
 [Term]
@@ -149,6 +172,8 @@ is_a: CL:0000000 ! cell
 READERS: dict[str, Reader] = {
     "cells, gl.io.read": Reader(_h5ad, gl.io.read),
     "cells, streamed": Reader(_h5ad, _stream),
+    "cells, zarr": Reader(_zarr, _stream, _ZARR),
+    "stored networks": Reader(_stored, lambda path: gl.tl.stored_networks(gl.io.read(path))),
     "checkpoint": Reader(_checkpoint, gl.load_model, ("config.json", "genes.tsv.gz", "model.safetensors")),
     "gene sets (gmt)": Reader(_text("sets.gmt", "SET1\thttp://x\tGENE0\tGENE1\nSET2\tna\tGENE2\tGENE3\n"), read_gmt),
     "network set (.grns)": Reader(
@@ -170,6 +195,7 @@ READERS: dict[str, Reader] = {
     "gold standard, csv": Reader(_text("gold.csv", _EDGES), gl.io.read_gold),
     "gold standard, tsv.gz": Reader(_text("gold.tsv.gz", _EDGES.replace(",", "\t")), gl.io.read_gold),
     "gold standard, json": Reader(_text("gold.json", json.dumps({"GENE0 K562": ["GENE1", "GENE2"]})), gl.io.read_gold),
+    "gold standard, parquet": Reader(_parquet, gl.io.read_gold),
     "gold standard, gmt": Reader(_text("gold.gmt", "GENE0\tna\tGENE1\tGENE2\nGENE3\tna\tGENE2\n"), gl.io.read_gold),
     "recipe": Reader(_text("recipe.yaml", _RECIPE), read_recipe),
     "state of a training": Reader(
@@ -184,9 +210,11 @@ READERS: dict[str, Reader] = {
     "markers": Reader(
         _text("m.tsv.gz", "species\tofficial gene symbol\tcell type\tnicknames\nHs\tGENE0\tB cells\tx\n"), read_markers
     ),
+    **MODELS,
 }
 
 
+logging.disable(logging.WARNING)  # licences of models, one for each
 _WATCHES: list[Watch] = []
 PROBE.seconds = 3.0  # of waiting for a damaged file that hangs the HDF5 library; a sound one takes milliseconds
 

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 
 from grnlab import _reading
-from grnlab.data.signatures import read_signatures
+from grnlab.backbones.published.read import read_dictionary
+from grnlab.data import read_hierarchy, read_signatures
 from grnlab.evaluate import read_gold
 from grnlab.genes import GeneVocab
 from grnlab.heads import HeadSet
 from grnlab.heads.translator import Translator
 from grnlab.network import GeneNetwork, read_gmt, read_network
-from grnlab.objectives.hierarchy import read_hierarchy
+from grnlab.tasks._stream import Results
 from grnlab.tasks.fine_tuned import FineTuned
 from grnlab.tasks.known import KnownCells
 from grnlab.training import read_recipe
@@ -112,6 +113,36 @@ def test_a_parquet_that_announces_too_many_rows_is_refused(tmp_path, monkeypatch
     pq.write_table(table, tmp_path / "gold.parquet", compression="zstd")
     with pytest.raises(ValueError, match=r"announces 200,000 rows"):
         read_gold(tmp_path / "gold.parquet")
+
+
+def test_a_pickle_that_announces_many_objects_takes_no_memory(tmp_path):
+    """Place 2**31 of the memo: the unpickler written in C would make room for all before it."""
+    (tmp_path / "token_dictionary.pkl").write_bytes(b"\x80\x04}" + b"r" + (2**31 - 1).to_bytes(4, "little") + b".")
+    assert read_dictionary(tmp_path / "token_dictionary.pkl") == {}
+
+
+def test_numbers_that_are_none_are_refused(tmp_path):
+    content = {"name": "x", "origin": {}, "shape": [1e999, 2], "weights": {}}
+    (tmp_path / "x.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="holds no head set"):
+        HeadSet.load(tmp_path / "x.json")
+
+
+def test_arrays_of_a_run_that_lie_elsewhere_are_refused(tmp_path):
+    results = Results(2, out=tmp_path / "run", identity={})
+    results.write("a", np.arange(2), np.ones((2, 1)))
+    results.finish(0)
+    (tmp_path / "run" / "a.npy").rename(tmp_path / "a.npy")
+    state = tmp_path / "run" / "run.json"
+    state.write_text(state.read_text().replace('"a"', '"../a"'))
+    with pytest.raises(ValueError, match=r"its array '\.\./a' lies elsewhere"):
+        Results(2, out=tmp_path / "run", identity={})
+
+
+def test_aliases_in_a_recipe_are_refused(tmp_path):
+    (tmp_path / "x.yaml").write_text("name: &a x\nvocabulary: *a\n")
+    with pytest.raises(ValueError, match=r"x\.yaml is not YAML: it uses an alias"):
+        read_recipe(tmp_path / "x.yaml")
 
 
 def test_arrays_of_known_cells_that_unpack_to_too_much_are_refused(tmp_path, monkeypatch):

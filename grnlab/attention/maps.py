@@ -19,6 +19,8 @@ from torch import Tensor
 
 from grnlab.backbones.base import AttentionSpec
 
+MIN_CELLS_PER_GENE = 5  # fewer say little of a mean
+
 
 @dataclass(frozen=True)
 class GroupMaps:
@@ -51,6 +53,11 @@ class GroupMaps:
     def k_LHGD(self) -> Tensor:
         """Mean keys; 0 for genes never seen."""
         return self.k_sum_LHGD / self.count_G.clamp(min=1).unsqueeze(-1)
+
+    @property
+    def seen_G(self) -> np.ndarray:
+        """True for genes seen in five cells (or in all): others leave a map before its rows are normalised."""
+        return self.count_G.numpy() >= min(MIN_CELLS_PER_GENE, self.n_cells)
 
     def __add__(self, other: "GroupMaps") -> "GroupMaps":
         """Pool two sets of cells of the same group."""

@@ -42,6 +42,7 @@ from scipy.special import boxcox
 from scipy.stats import false_discovery_control, norm, yeojohnson
 
 from grnlab.attention.pair_scores import PairScores
+from grnlab.data.counts import matrix_of
 from grnlab.data.groups import cell_groups
 
 _HALVES = 2  # of a bin, by detection
@@ -195,13 +196,18 @@ def shuffle_genes(
     -------
     A new AnnData with the shuffled counts in ``X``, same names and ``obs``.
 
+    Raises
+    ------
+    ValueError
+        When there is no such column or layer.
+
     Examples
     --------
     >>> cells = ad.AnnData(np.array([[1.0, 0], [2, 0], [3, 5]]))
     >>> sorted(shuffle_genes(cells).X.toarray()[:, 0].tolist())
     [1.0, 2.0, 3.0]
     """
-    counts = sp.csc_matrix(adata.X if layer is None else adata.layers[layer], copy=True)
+    counts = sp.csc_matrix(matrix_of(adata, layer), copy=True)
     rng = np.random.default_rng(seed)
     for rows in cell_groups(adata, groupby, min_cells=1, skip_small=False).values():
         inside = np.zeros(adata.n_obs, dtype=bool)

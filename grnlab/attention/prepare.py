@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from grnlab.attention.maps import MIN_CELLS_PER_GENE
 from grnlab.backbones.base import Backbone
-from grnlab.data.counts import check_adata, counts_of
+from grnlab.data.counts import check_adata, counts_of, totals_of
 from grnlab.data.groups import cell_groups
 from grnlab.data.names import align_genes
 from grnlab.data.select import select_genes
@@ -19,7 +20,6 @@ from grnlab.data.signatures import check_signatures
 from grnlab.genes import GeneVocab
 
 logger = logging.getLogger(__name__)
-MIN_CELLS_PER_GENE = 5
 
 
 @dataclass(frozen=True)
@@ -93,13 +93,7 @@ def prepare_cells(
     logger.info("%s", found.report)
     groups = cell_groups(adata, groupby, min_cells=min_cells, skip_small=skip_small)
     # changes add up to nothing that means anything: with this total they stay as they are
-    totals = np.full(adata.n_obs, 1e4) if signed else np.asarray(counts.sum(axis=1)).ravel()
-    if (totals == 0).any():
-        msg = (
-            f"{int((totals == 0).sum())} cells have no counts, the first is {adata.obs_names[totals == 0][0]!r}; "
-            "remove them with scanpy.pp.filter_cells(adata, min_counts=1)."
-        )
-        raise ValueError(msg)
+    totals = np.full(adata.n_obs, 1e4) if signed else totals_of(counts, adata.obs_names)
     aligned = counts[:, found.columns]
     aligned.sort_indices()  # the order of the columns in the file must not show in any sum
     symbols, is_tf = model.vocab.symbols[found.tokens], model.vocab.is_tf[found.tokens]
@@ -182,13 +176,13 @@ def expressed_enough(expression: pd.DataFrame, n_cells: int, min_fraction: float
     return (fraction >= min_fraction) & (np.rint(fraction * n_cells) >= min(MIN_CELLS_PER_GENE, n_cells))
 
 
+def expression_table(mean_counts: np.ndarray, fraction: np.ndarray, names: pd.Index) -> pd.DataFrame:
+    """Table of the expression of a group, see :class:`grnlab.attention.AttentionMaps`."""
+    return pd.DataFrame({"mean_counts": mean_counts, "fraction_expressed": fraction}, index=names)
+
+
 def _expression(counts: sp.csr_matrix, totals: np.ndarray, names: pd.Index) -> pd.DataFrame:
     counts = abs(counts)
     scaled = sp.diags(1e4 / totals) @ counts
-    return pd.DataFrame(
-        {
-            "mean_counts": np.asarray(scaled.mean(axis=0)).ravel(),
-            "fraction_expressed": np.asarray((counts > 0).mean(axis=0)).ravel(),
-        },
-        index=names,
-    )
+    mean_counts, fraction = (np.asarray(values.mean(axis=0)).ravel() for values in (scaled, counts > 0))
+    return expression_table(mean_counts, fraction, names)

@@ -19,9 +19,9 @@ from grnlab._progress import progress
 from grnlab._provenance import weights_identity
 from grnlab.attention.maps import AttentionMaps
 from grnlab.attention.pool import CONTEXTS, READOUT_OF_MAPS, pool_queries_keys
-from grnlab.attention.prepare import check_backbone, described, gene_table
+from grnlab.attention.prepare import check_backbone, described, expression_table, gene_table
 from grnlab.attention.ranks import Ranks
-from grnlab.attention.sums import GroupSums, SumsFile, expression_table
+from grnlab.attention.sums import GroupSums, SumsFile
 from grnlab.backbones.base import Backbone
 from grnlab.data.groups import groups_of
 from grnlab.data.names import align_genes

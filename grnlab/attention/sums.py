@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import scipy.sparse as sp
 import torch
 from torch import Tensor
@@ -193,8 +192,3 @@ class SumsFile:
             raise OSError(msg) from error
         ended = time.monotonic()
         self._next = ended + max(_LEAST_SECONDS, _SHARE * (ended - now))
-
-
-def expression_table(mean_counts: np.ndarray, fraction: np.ndarray, names: pd.Index) -> pd.DataFrame:
-    """Table of the expression of a group, see :class:`grnlab.attention.AttentionMaps`."""
-    return pd.DataFrame({"mean_counts": mean_counts, "fraction_expressed": fraction}, index=names)

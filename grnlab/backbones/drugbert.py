@@ -25,7 +25,7 @@ from grnlab.backbones.drugbert_config import DrugBertConfig
 from grnlab.backbones.module import BackboneModule, behind_prefix, start_branches_small, start_linears
 from grnlab.backbones.registry import register_architecture
 from grnlab.data.drug_features import check_features
-from grnlab.data.signatures import SignatureTokens
+from grnlab.data.signature_collection import SignatureTokens
 from grnlab.data.tokens import CellTokens
 from grnlab.genes import GeneVocab
 from grnlab.nn import Recorder, TransformerStack, ValueEncoder

@@ -4,6 +4,8 @@ import anndata as ad
 import numpy as np
 import scipy.sparse as sp
 
+from grnlab.data.counts import matrix_of
+
 _MIDDLE = 5  # log2: the mean of a gene becomes 32, so rounding to whole numbers moves it by less than 0.03
 _WIDEST = 3.0  # standard deviations; beyond lie a quarter of a percent of normal values
 
@@ -37,10 +39,7 @@ def pseudo_counts(adata: ad.AnnData, *, layer: str | None = None) -> ad.AnnData:
     >>> pseudo_counts(levels).X.toarray().tolist()
     [[14.0, 32.0], [32.0, 32.0], [75.0, 32.0]]
     """
-    if layer is not None and layer not in adata.layers:
-        msg = f"layer={layer!r} is not in adata.layers; there are {sorted(adata.layers)}."
-        raise ValueError(msg)
-    values = adata.X if layer is None else adata.layers[layer]
+    values = matrix_of(adata, layer)
     values = np.asarray(values.toarray() if sp.issparse(values) else values, dtype=np.float64)
     if len(values) < 3:
         msg = f"adata has {len(values)} samples; a z-score needs at least three. Is it transposed (adata.T)?"

@@ -5,6 +5,7 @@ from typing import Any
 
 import anndata as ad
 import numpy as np
+import pandas as pd
 import scipy.sparse as sp
 
 _CLOSE_TO_INTEGER = 1e-3
@@ -112,6 +113,40 @@ def check_adata(adata: Any) -> None:
         raise ValueError(msg)
 
 
+def matrix_of(adata: ad.AnnData, layer: str | None) -> Any:
+    """``X`` of an AnnData, or a layer, as it is.
+
+    Raises
+    ------
+    ValueError
+        When there is no such layer.
+    """
+    if layer is None:
+        return adata.X
+    if layer not in adata.layers:
+        msg = f"layer={layer!r} is not in adata.layers; there are {sorted(adata.layers)}."
+        raise ValueError(msg)
+    return adata.layers[layer]
+
+
+def totals_of(counts: sp.csr_matrix, names: pd.Index) -> np.ndarray:
+    """Total counts of each cell; `names` are theirs.
+
+    Raises
+    ------
+    ValueError
+        When a cell has none.
+    """
+    totals = np.asarray(counts.sum(axis=1)).ravel()
+    if (empty := totals == 0).any():
+        msg = (
+            f"{int(empty.sum())} cells have no counts, the first is {names[empty][0]!r}; remove them with "
+            "scanpy.pp.filter_cells(adata, min_counts=1)."
+        )
+        raise ValueError(msg)
+    return totals
+
+
 def counts_of(adata: ad.AnnData, *, layer: str | None = None) -> sp.csr_matrix:
     """Checked counts of an AnnData, from ``X`` or a layer.
 
@@ -123,10 +158,7 @@ def counts_of(adata: ad.AnnData, *, layer: str | None = None) -> sp.csr_matrix:
     """
     check_adata(adata)
     if layer is not None:
-        if layer not in adata.layers:
-            msg = f"layer={layer!r} is not in adata.layers; there are {sorted(adata.layers)}."
-            raise ValueError(msg)
-        return check_counts(adata.layers[layer], name=f"adata.layers[{layer!r}]")
+        return check_counts(matrix_of(adata, layer), name=f"adata.layers[{layer!r}]")
     try:
         return check_counts(adata.X)
     except ValueError as error:
@@ -218,7 +250,7 @@ def sum_duplicate_genes(adata: ad.AnnData) -> ad.AnnData:
     >>> sum_duplicate_genes(twice).X.toarray().tolist()
     [[4.0, 2.0]]
     """
-    codes, names = _factorize(adata.var_names.astype(str))
+    codes, names = pd.factorize(adata.var_names.astype(str))
     fold = sp.csr_matrix((np.ones(len(codes), dtype=np.float32), (np.arange(len(codes)), codes)))
     var = adata.var[~adata.var_names.duplicated()].copy()
     var.index = names
@@ -242,13 +274,6 @@ def _as_csr(X: object, name: str) -> sp.csr_matrix:
         matrix = matrix.copy()
         matrix.sum_duplicates()
     return matrix
-
-
-def _factorize(names: object) -> tuple[np.ndarray, np.ndarray]:
-    import pandas as pd
-
-    codes, uniques = pd.factorize(names)
-    return codes, np.asarray(uniques)
 
 
 def _holds_counts(X: object) -> bool:

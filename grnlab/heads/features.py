@@ -24,7 +24,6 @@ from grnlab.evaluate import BASELINES
 from grnlab.heads.popularity import Popularity
 
 ATTENTION = "attention"  # mean of all heads, symmetrised: what stands beside anything learned
-_MIN_CELLS = 5
 _OF_ONE_GENE = ("mean_counts", "fraction_expressed")
 Source = AttentionMaps | PairScores
 
@@ -90,8 +89,7 @@ class PairFeatures:
         """Whether each gene was observed in a group by the first source: in at least five cells, bool of shape (G,)."""
         first = self.sources[0]
         if isinstance(first, AttentionMaps):
-            pooled = first.group(group)
-            return pooled.count_G.numpy() >= min(_MIN_CELLS, pooled.n_cells)
+            return first.group(group).seen_G
         finite = np.isfinite(first.group(group))
         seen = np.zeros(len(self.genes), dtype=bool)
         seen[first.regulators[finite.any(axis=1)]] = True
@@ -146,8 +144,7 @@ class PairFeatures:
 
     def _attention(self, maps: AttentionMaps, group: str) -> Iterator[np.ndarray]:
         """Attention of the mean of heads, then of each in both directions; NaN for genes in too few cells."""
-        count = maps.group(group).count_G.numpy()
-        rows = np.flatnonzero(count >= min(_MIN_CELLS, maps.group(group).n_cells))
+        rows = np.flatnonzero(maps.group(group).seen_G)
         own = pd.Index(maps.genes.index[rows])
         regulator, target = (own.get_indexer(self.genes.index[x]) for x in (self.regulators, self.targets))
 

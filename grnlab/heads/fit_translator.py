@@ -50,7 +50,10 @@ class TranslatorConfig:
                 msg = f"{name}={value!r} must be a whole number of at least 0."
                 raise ValueError(msg)
         if not 0 < self.l2 < np.inf or self.negatives < 1 or self.n_folds == 1:
-            msg = f"l2={self.l2} must be above 0, negatives={self.negatives} at least 1, n_folds={self.n_folds} 0 or 2."
+            msg = (
+                f"l2={self.l2} must be above 0, negatives={self.negatives} at least 1, n_folds={self.n_folds} 0, or "
+                "2 or more."
+            )
             raise ValueError(msg)
 
 

@@ -52,7 +52,7 @@ class RidgeProblem:
     >>> q[0, :2, 0] = k[0, 2:, 0] = 1.0
     >>> query, key = torch.tensor([[0, 0, 1, 1], [2, 3, 2, 3]])
     >>> problem = ridge_problem(q, k, query, key, scale=1.0)
-    >>> selected_heads(problem.solve()).tolist()
+    >>> (problem.solve() > 0).tolist()
     [True, False]
     """
 
@@ -234,11 +234,6 @@ def _add_positives(  # noqa: PLR0917
     n_positives_F = torch.bincount(fold_E, minlength=len(gram.sum_FH))
     sums = (gram.gram_FHH, gram.sum_FH, gram.n_pairs_F, positive_gram_FHH, positive_sum_FH, n_positives_F)
     return RidgeProblem(*(x.cpu() for x in sums))
-
-
-def selected_heads(coef_H: Tensor) -> Tensor:
-    """Which heads have a coefficient other than 0, bool, shape (heads,)."""
-    return coef_H != 0
 
 
 def _class_weights(class_weight: str | float | None, n_pairs: int, n_positives: int) -> tuple[float, float]:

@@ -24,7 +24,6 @@ from grnlab.heads.ridge import EmptySelectionError, RidgeProblem, ridge_problem
 
 METHODS = ("ridge", "l1", "top")
 SPLITS = ("regulator", "target", "both", "group", "dataset")
-_MIN_CELLS = 5  # genes seen in fewer cells leave a network, so they leave the softmax here too
 
 
 @dataclass(frozen=True)
@@ -273,7 +272,7 @@ def _cases(datasets: Mapping[str, AttentionMaps], gold: GoldStandard, config: Se
         folds[role] = dict(zip(rng.permutation(genes), np.arange(len(genes)) % n_folds, strict=True))
     for dataset, maps in datasets.items():
         for group, pooled in maps.groups.items():
-            rows = np.flatnonzero(pooled.count_G.numpy() >= min(_MIN_CELLS, pooled.n_cells))
+            rows = np.flatnonzero(pooled.seen_G)
             genes = maps.genes.index[rows].astype(str)
             universe = candidate_universe(gold, list(genes))
             yield _Case(

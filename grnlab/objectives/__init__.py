@@ -11,7 +11,6 @@ from grnlab.objectives.denoise import Denoise
 from grnlab.objectives.discrete_noise import DiscreteNoise
 from grnlab.objectives.divide import encode_in_parts, info_nce
 from grnlab.objectives.dropout_contrast import DropoutContrast
-from grnlab.objectives.hierarchy import Hierarchy, read_hierarchy
 from grnlab.objectives.mask import Mask
 from grnlab.objectives.mask_bins import MaskBins
 from grnlab.objectives.mask_values import MaskValues
@@ -44,7 +43,6 @@ __all__ = [
     "Denoise",
     "DiscreteNoise",
     "DropoutContrast",
-    "Hierarchy",
     "Mask",
     "MaskBins",
     "MaskValues",
@@ -61,7 +59,6 @@ __all__ = [
     "info_nce",
     "masked_mean",
     "objective_name",
-    "read_hierarchy",
 ]
 
 
@@ -78,8 +75,11 @@ def check_objectives(objectives: Sequence[Objective], model: Any) -> None:
     Raises
     ------
     ValueError
-        When the model lacks a method that a task calls; the message names the tasks it has them for.
+        When there is no task, or the model lacks a method that one calls; the message names those it can be trained on.
     """
+    if not objectives:
+        msg = "objectives leaves nothing to train on; name at least one of a weight above 0."
+        raise ValueError(msg)
     for objective in objectives:
         if missing := [name for name in getattr(objective, "needs", ()) if not hasattr(model, name)]:
             fit = [

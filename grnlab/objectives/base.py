@@ -26,7 +26,10 @@ class Objective(Protocol):
     before it trains.
     """
 
-    weight: float
+    @property
+    def weight(self) -> float:
+        """Factor of the loss."""
+        ...
 
     def corrupt(self, tokens: CellTokens, *, generator: torch.Generator) -> CellTokens:
         """Return what the model may see; pure, and random through `generator` alone."""
@@ -72,6 +75,34 @@ def masked_mean(values: Tensor, where: Tensor) -> Tensor:
         dist.all_reduce(count)
         count = count / dist.get_world_size()
     return total / torch.where(count > 0, count, 1.0)
+
+
+def check_shares(task: Objective, *names: str) -> None:
+    """Refuse settings of a task that must be shares.
+
+    Raises
+    ------
+    ValueError
+        When one of them lies outside 0 to 1.
+    """
+    for name in names:
+        if not 0 <= (value := getattr(task, name)) <= 1:
+            msg = f"{name}={value} must lie between 0 and 1."
+            raise ValueError(msg)
+
+
+def hidden_by(task: Objective, seen: CellTokens) -> Tensor:
+    """Where counts were hidden, for the loss of a task that hides some.
+
+    Raises
+    ------
+    ValueError
+        When nothing was.
+    """
+    if seen.hidden_BT is None:
+        msg = f"seen.hidden_BT is None; apply {type(task).__name__}.corrupt before the loss."
+        raise ValueError(msg)
+    return seen.hidden_BT
 
 
 def hide(tokens: CellTokens, where_BT: Tensor) -> CellTokens:

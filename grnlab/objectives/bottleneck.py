@@ -1,13 +1,12 @@
 """Rebuild the counts of a cell from its embeddings by the same model (scPRINT, doi:10.1038/s41467-025-58699-1)."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from grnlab.backbones.base import Encoded
-from grnlab.backbones.scprint import ScPrint
 from grnlab.data.tokens import CellTokens
 from grnlab.objectives.base import count_loss
 
@@ -37,7 +36,7 @@ class Bottleneck:
         """Leave the tokens as they are."""
         return tokens
 
-    def loss(self, model: ScPrint, encoded: Encoded, *, seen: CellTokens, target: CellTokens) -> Tensor:
+    def loss(self, model: Any, encoded: Encoded, *, seen: CellTokens, target: CellTokens) -> Tensor:
         """Likelihood of the true counts of all genes of the context."""
         again = model.regenerate(encoded, target)
         return count_loss(model.decode(again, target.values_BT.sum(-1)), target, target.real_BT)

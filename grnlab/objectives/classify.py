@@ -4,13 +4,12 @@ Shape suffixes: B cells, K leaf labels of a class.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from grnlab.backbones.base import Encoded
-from grnlab.backbones.scprint import ScPrint
 from grnlab.data.tokens import CellTokens
 from grnlab.nn.decoders import log_prob_of_any
 from grnlab.objectives.base import masked_mean
@@ -39,7 +38,7 @@ class Classify:
         """Leave the tokens as they are."""
         return tokens
 
-    def loss(self, model: ScPrint, encoded: Encoded, *, seen: CellTokens, target: CellTokens) -> Tensor:
+    def loss(self, model: Any, encoded: Encoded, *, seen: CellTokens, target: CellTokens) -> Tensor:
         """Sum over classes of the mean over cells whose label is known; a class without one in the batch adds 0.
 
         Codes of labels are those of ``model.config.labels(name)``: leaves, then coarse labels; -1 where unknown.

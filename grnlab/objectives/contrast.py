@@ -4,13 +4,13 @@ Shape suffixes: B cells, E embeddings of a cell, M model dimension.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from grnlab.backbones.base import Encoded
-from grnlab.backbones.scprint import ScPrint
 from grnlab.data.tokens import CellTokens
 from grnlab.objectives.base import masked_mean
 
@@ -37,7 +37,7 @@ class Contrast:
         """Leave the tokens as they are."""
         return tokens
 
-    def loss(self, model: ScPrint, encoded: Encoded, *, seen: CellTokens, target: CellTokens) -> Tensor:
+    def loss(self, model: Any, encoded: Encoded, *, seen: CellTokens, target: CellTokens) -> Tensor:
         """Mean over cells; an embedding of zeros counts as unlike every other.
 
         Raises

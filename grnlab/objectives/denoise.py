@@ -1,15 +1,14 @@
 """Recover the counts of a cell from a down-sampled copy (scPRINT, doi:10.1038/s41467-025-58699-1)."""
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from grnlab.backbones.base import Encoded
-from grnlab.backbones.scprint import ScPrint
 from grnlab.data.tokens import CellTokens
-from grnlab.objectives.base import count_loss, uniform
+from grnlab.objectives.base import check_shares, count_loss, uniform
 
 
 @dataclass(frozen=True)
@@ -36,10 +35,7 @@ class Denoise:
     weight: float = 1.0
 
     def __post_init__(self) -> None:
-        for name, value in (("rate", self.rate), ("factor", self.factor)):
-            if not 0 <= value <= 1:
-                msg = f"{name}={value} must lie between 0 and 1."
-                raise ValueError(msg)
+        check_shares(self, "rate", "factor")
 
     def corrupt(self, tokens: CellTokens, *, generator: torch.Generator) -> CellTokens:
         """Down-sample the counts.
@@ -53,7 +49,7 @@ class Denoise:
         kept = uniform(values, generator=generator) >= share
         return replace(tokens, values_BT=((values - lost) * kept).clamp(min=0))
 
-    def loss(self, model: ScPrint, encoded: Encoded, *, seen: CellTokens, target: CellTokens) -> Tensor:
+    def loss(self, model: Any, encoded: Encoded, *, seen: CellTokens, target: CellTokens) -> Tensor:
         """Likelihood of the true counts of the genes the model saw."""
         where_BT = seen.real_BT if seen.hidden_BT is None else seen.real_BT & ~seen.hidden_BT
         return count_loss(model.decode(encoded, target.values_BT.sum(-1)), target, where_BT)

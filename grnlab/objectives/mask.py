@@ -1,15 +1,14 @@
 """Predict the counts of hidden genes from the other genes of the cell."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from grnlab.backbones.base import Encoded
-from grnlab.backbones.scprint import ScPrint
 from grnlab.data.tokens import CellTokens
-from grnlab.objectives.base import count_loss, hide, uniform
+from grnlab.objectives.base import check_shares, count_loss, hidden_by, hide, uniform
 
 
 @dataclass(frozen=True)
@@ -32,17 +31,12 @@ class Mask:
     weight: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.rate <= 1:
-            msg = f"rate={self.rate} must lie between 0 and 1."
-            raise ValueError(msg)
+        check_shares(self, "rate")
 
     def corrupt(self, tokens: CellTokens, *, generator: torch.Generator) -> CellTokens:
         """Mark the hidden genes; their counts are kept for the loss and never reach the model."""
         return hide(tokens, uniform(tokens.values_BT, generator=generator) < self.rate)
 
-    def loss(self, model: ScPrint, encoded: Encoded, *, seen: CellTokens, target: CellTokens) -> Tensor:
+    def loss(self, model: Any, encoded: Encoded, *, seen: CellTokens, target: CellTokens) -> Tensor:
         """Likelihood of the true counts of the hidden genes."""
-        if seen.hidden_BT is None:
-            msg = "seen.hidden_BT is None; apply Mask.corrupt before the loss."
-            raise ValueError(msg)
-        return count_loss(model.decode(encoded, target.values_BT.sum(-1)), target, seen.hidden_BT)
+        return count_loss(model.decode(encoded, target.values_BT.sum(-1)), target, hidden_by(self, seen))

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from grnlab.backbones.base import Encoded
 from grnlab.data.tokens import CellTokens
-from grnlab.objectives.base import hide, masked_mean, uniform
+from grnlab.objectives.base import hidden_by, hide, masked_mean, uniform
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,4 @@ class MaskValues:
 
     def loss(self, model: Any, encoded: Encoded, *, seen: CellTokens, target: CellTokens) -> Tensor:
         """Mean squared error of the hidden values."""
-        if seen.hidden_BT is None:
-            msg = "seen.hidden_BT is None; apply MaskValues.corrupt before the loss."
-            raise ValueError(msg)
-        return masked_mean((model.decode_values(encoded, seen) - target.values_BT).square(), seen.hidden_BT)
+        return masked_mean((model.decode_values(encoded, seen) - target.values_BT).square(), hidden_by(self, seen))

@@ -1,13 +1,12 @@
 """Rebuild the counts of a cell from its embedding alone, so that the embedding holds the cell."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from grnlab.backbones.base import Encoded
-from grnlab.backbones.scprint import ScPrint
 from grnlab.data.tokens import CellTokens
 from grnlab.objectives.base import count_loss
 
@@ -30,6 +29,6 @@ class Mvc:
         """Leave the tokens as they are."""
         return tokens
 
-    def loss(self, model: ScPrint, encoded: Encoded, *, seen: CellTokens, target: CellTokens) -> Tensor:
+    def loss(self, model: Any, encoded: Encoded, *, seen: CellTokens, target: CellTokens) -> Tensor:
         """Likelihood of the true counts of all genes of the context."""
         return count_loss(model.decode_from_cell(encoded, target.values_BT.sum(-1)), target, seen.real_BT)

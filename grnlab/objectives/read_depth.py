@@ -10,7 +10,7 @@ from grnlab.backbones.base import Encoded
 from grnlab.backbones.xtrimogene import PER
 from grnlab.backbones.xtrimogene_tokens import DepthTokens
 from grnlab.data.tokens import CellTokens
-from grnlab.objectives.base import masked_mean, uniform
+from grnlab.objectives.base import check_shares, masked_mean, uniform
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,7 @@ class ReadDepth:
     weight: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("rate", "zero_rate", "keep", "swap", "downsample"):
-            if not 0 <= getattr(self, name) <= 1:
-                msg = f"{name}={getattr(self, name)} must lie between 0 and 1."
-                raise ValueError(msg)
+        check_shares(self, "rate", "zero_rate", "keep", "swap", "downsample")
         if self.keep + self.swap > 1:
             msg = f"keep={self.keep} and swap={self.swap} are shares of the same genes; they must not add up to over 1."
             raise ValueError(msg)

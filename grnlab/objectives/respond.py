@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from grnlab.backbones.base import Encoded
-from grnlab.data.signatures import SignatureTokens
+from grnlab.data.signature_collection import SignatureTokens
 from grnlab.data.tokens import CellTokens
-from grnlab.objectives.base import masked_mean
+from grnlab.objectives.base import hidden_by, masked_mean
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,4 @@ class Respond:
 
     def loss(self, model: Any, encoded: Encoded, *, seen: CellTokens, target: CellTokens) -> Tensor:
         """Mean squared error of all values."""
-        if seen.hidden_BT is None:
-            msg = "seen.hidden_BT is None; apply Respond.corrupt before the loss."
-            raise ValueError(msg)
-        return masked_mean((model.decode_values(encoded, seen) - target.values_BT).square(), seen.hidden_BT)
+        return masked_mean((model.decode_values(encoded, seen) - target.values_BT).square(), hidden_by(self, seen))

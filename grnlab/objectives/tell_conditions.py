@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from grnlab.backbones.base import Encoded
-from grnlab.data.signatures import SignatureTokens
+from grnlab.data.signature_collection import SignatureTokens
 from grnlab.data.tokens import CellTokens
 from grnlab.objectives.base import masked_mean
 

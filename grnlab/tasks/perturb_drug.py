@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from grnlab._provenance import versions
 from grnlab.backbones.drugbert import DrugBert, at_one_scale
-from grnlab.data.signatures import SignatureCollection, collect_signatures
+from grnlab.data.signature_collection import SignatureCollection, collect_signatures
 from grnlab.evaluate.perturbation import mean_pearson
 from grnlab.objectives.respond import Respond
 from grnlab.tasks.predict_drug import signatures_from

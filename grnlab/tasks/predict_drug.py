@@ -14,7 +14,7 @@ import torch
 
 from grnlab.backbones.drugbert import DrugBert
 from grnlab.data.drug_features import check_features
-from grnlab.data.signatures import SignatureTokens
+from grnlab.data.signature_collection import SignatureTokens
 
 _SIGNATURES_PER_BATCH = 16
 

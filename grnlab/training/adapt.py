@@ -24,19 +24,19 @@ from grnlab._optional import require
 from grnlab._provenance import versions
 from grnlab.backbones import ModelConfig, ScPrintConfig, save_model
 from grnlab.backbones.published.base import PublishedModel
-from grnlab.backbones.registry import Pretrained, architecture_of, build_model
+from grnlab.backbones.registry import Pretrained, build_model
 from grnlab.data import CellCollection
-from grnlab.data.counts import counts_of
+from grnlab.data.counts import counts_of, totals_of
 from grnlab.data.names import align_genes
 from grnlab.data.select import select_genes
 from grnlab.genes import Alignment, GeneVocab
 from grnlab.objectives import build_objectives, check_objectives
 from grnlab.training.config import PretrainConfig
-from grnlab.training.identity import run_identity
 from grnlab.training.interrupt import Interrupted
 
 logger = logging.getLogger(__name__)
 
+_FEWEST_CELLS = 10
 _LARGEST_BATCH = 1_024  # cells, where there are fewer in all
 _UNTIL_THE_CLOCK = 1_000_000  # steps of a run that ends by its minutes
 
@@ -129,7 +129,10 @@ def adapt(
 
     _check_arguments(model, out, tfs, architecture)
     counts = counts_of(adata, layer=layer)
-    totals = _totals(counts, adata)
+    totals = totals_of(counts, adata.obs_names)
+    if len(totals) < _FEWEST_CELLS:
+        msg = f"adata has {len(totals)} cells; at least {_FEWEST_CELLS} are needed to train on."
+        raise ValueError(msg)
     backbone, found, source = _start(model, adata, tfs=tfs, architecture=architecture, seed=seed)
     if getattr(backbone, "reads", "counts") != "counts":
         msg = f"{backbone.name!r} reads {backbone.reads}, not counts; train it with grnlab.tl.fit_responses."
@@ -160,19 +163,14 @@ def adapt(
         label="dataset",
     )
     losses = build_objectives(config.objectives)
-    if not losses:
-        msg = f"objectives={tasks} leaves nothing to train on; name at least one of a weight above 0."
-        raise ValueError(msg)
     check_objectives(losses, backbone)
     split = cells.split(config.val_fraction, seed=seed)
     if model is None and hasattr(backbone, "fit_statistics"):
         backbone.fit_statistics(cells, split[0])
-    described = {"architecture": architecture_of(backbone), **backbone.config.to_dict()}
-    identity = run_identity(config, described, backbone.vocab, cells, split)
     with torch.random.fork_rng(devices=()):  # dropout seeds the global generator
         _, loop = fit(
             backbone.train(), losses, cells, split, config,
-            run=None, identity=identity, state=None, loggers=(), bar=progress,
+            run=None, identity={}, state=None, loggers=(), bar=progress,
         )  # fmt: skip
     if loop.interrupted:
         msg = f"adaptation was stopped after step {loop.progress.step}; nothing was saved."
@@ -211,20 +209,6 @@ def _check_arguments(
     if isinstance(model, PublishedModel) and not hasattr(model, "decode"):
         msg = f"{model.name!r} is a published model that is read without its decoder, so it cannot be trained here."
         raise ValueError(msg)
-
-
-def _totals(counts: sp.csr_matrix, adata: ad.AnnData) -> np.ndarray:
-    totals = np.asarray(counts.sum(axis=1)).ravel()
-    if (totals == 0).any():
-        msg = (
-            f"{int((totals == 0).sum())} cells have no counts, the first is {adata.obs_names[totals == 0][0]!r}; "
-            "remove them with scanpy.pp.filter_cells(adata, min_counts=1)."
-        )
-        raise ValueError(msg)
-    if len(totals) < 10:
-        msg = f"adata has {len(totals)} cells; at least 10 are needed to train on."
-        raise ValueError(msg)
-    return totals
 
 
 def _start(

@@ -2,7 +2,7 @@
 
 import numbers
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -149,15 +149,6 @@ class PretrainConfig:
             if value is not None and (isinstance(value, bool) or not isinstance(value, kind)):
                 msg = f"{name}={value!r} must be {said}."
                 raise ValueError(msg)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "PretrainConfig":
-        """Make a config of plain values; an unknown key raises ValueError."""
-        known = [field.name for field in fields(cls)]
-        if unknown := sorted(set(values) - set(known)):
-            msg = f"unknown settings {', '.join(unknown)}; known are {', '.join(known)}."
-            raise ValueError(msg)
-        return cls(**values)
 
     @property
     def world_size(self) -> int:

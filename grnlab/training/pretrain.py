@@ -100,9 +100,6 @@ def pretrain(
     run = None if out is None else Path(out).with_name(Path(out).name + ".run")
     check_folders(out, run, resume=resume)
     objectives = build_objectives(config.objectives)
-    if not objectives:
-        msg = f"objectives={config.objectives} leaves nothing to train on; name at least one of a weight above 0."
-        raise ValueError(msg)
     torch.manual_seed(config.seed)
     backbone = build_model(vocab, model or ScPrintConfig(), name=name)
     check_objectives(objectives, backbone)

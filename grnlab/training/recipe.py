@@ -17,8 +17,8 @@ from grnlab._reading import read_text
 from grnlab.backbones import load_model
 from grnlab.backbones.registry import architectures
 from grnlab.data import CellCollection, Label, QualityRules, load_collection
+from grnlab.data.hierarchy import read_hierarchy
 from grnlab.genes import GeneVocab
-from grnlab.objectives.hierarchy import read_hierarchy
 from grnlab.training.config import PretrainConfig
 from grnlab.training.recipes.cell_types import CELL_TYPES, coarse_cell_type
 
@@ -235,9 +235,13 @@ def read_recipe(name: str | Path, **training: Any) -> Recipe:
 def _recipe(content: Any) -> Recipe:
     values = _known(content, "recipe", ["name", "vocabulary", "architecture", "model", "data", "training"])
     data = _known(values.get("data") or {}, "data", _keys(DataConfig))
+    named = data.pop("labels", None) or {}
+    if not isinstance(named, Mapping):
+        msg = f"data.labels must hold labels with their columns; got {named!r:.80}."
+        raise ValueError(msg)
     labels = {
         name: _section(LabelConfig, {"column": one} if isinstance(one, str) else one, f"data.labels.{name}")
-        for name, one in (data.pop("labels", None) or {}).items()
+        for name, one in named.items()
     }
     rules = _section(QualityRules, data.pop("rules", None) or {}, "data.rules")
     data |= {key: tuple(data[key]) for key in ("files", "exclude", "held_out") if key in data}

@@ -187,3 +187,8 @@ def test_shuffled_genes_keep_means_and_detection_within_groups():
     assert abs(correlation[1]) < 0.1
     assert (shuffle_genes(adata, groupby="type", seed=3).X != found.X).nnz == 0
     assert (shuffle_genes(adata, groupby="type", seed=4).X != found.X).nnz > 0
+
+
+def test_shuffling_a_layer_that_is_not_there_is_told():
+    with pytest.raises(ValueError, match="layer='raw' is not in"):
+        shuffle_genes(ad.AnnData(np.ones((2, 2))), layer="raw")

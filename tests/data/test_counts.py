@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from grnlab.data import check_counts, recover_counts, sum_duplicate_genes
-from grnlab.data.counts import counts_of
+from grnlab.data.counts import counts_of, totals_of
 from grnlab.datasets import pbmc68k
 
 COUNTS = np.array([[0, 2, 1], [1, 0, 300]])
@@ -220,3 +220,10 @@ def test_pointers_that_make_no_rows_are_told_and_not_followed(kind):
     matrix.indptr[1] = -(2**31)  # which scipy's sorting follows for ever
     with pytest.raises(ValueError, match=r"X is damaged.*Restore the original file"):
         check_counts(matrix, name="X")
+
+
+def test_totals_of_cells_without_counts_are_refused():
+    counts, names = sp.csr_matrix([[1.0, 2], [0, 0], [0, 3]]), pd.Index(["a", "b", "c"])
+    assert totals_of(counts[[0, 2]], names[[0, 2]]).tolist() == [3, 3]
+    with pytest.raises(ValueError, match="1 cells have no counts, the first is 'b'"):
+        totals_of(counts, names)

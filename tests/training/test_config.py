@@ -4,7 +4,7 @@ from grnlab.training import PretrainConfig
 
 
 def test_lists_and_single_names_become_tuples():
-    config = PretrainConfig.from_dict({"objectives": ["mask", {"name": "mvc", "weight": 2.0}], "log": "csv"})
+    config = PretrainConfig(objectives=["mask", {"name": "mvc", "weight": 2.0}], log="csv")
     assert config.objectives == ("mask", {"name": "mvc", "weight": 2.0})
     assert config.log == ("csv",)
     assert PretrainConfig(log=[]).log == ()
@@ -32,11 +32,6 @@ def test_lists_and_single_names_become_tuples():
 def test_settings_that_make_no_sense(options, message):
     with pytest.raises(ValueError, match=message):
         PretrainConfig(**options)
-
-
-def test_unknown_settings_are_named():
-    with pytest.raises(ValueError, match="unknown settings learning_rate; known are objectives, "):
-        PretrainConfig.from_dict({"learning_rate": 1.0})
 
 
 def test_cells_of_a_step_do_not_depend_on_the_processes():

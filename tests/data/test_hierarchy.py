@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from grnlab.backbones import ScPrintConfig
+from grnlab.data import Hierarchy, read_hierarchy
 from grnlab.data.labels import Label, encode
-from grnlab.objectives import Hierarchy, read_hierarchy
 
 OBO = """format-version: 1.2
 ontology: cl
