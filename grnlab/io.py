@@ -5,7 +5,7 @@ from pathlib import Path
 import anndata as ad
 
 from grnlab.data.counts import counts_of
-from grnlab.data.source import read_anndata
+from grnlab.data.source import read_anndata, what_folder
 from grnlab.evaluate import fetch_gold, read_gold
 
 __all__ = ["fetch_gold", "read", "read_gold"]
@@ -37,8 +37,7 @@ def read(path: str | Path, *, layer: str | None = None) -> ad.AnnData:
         raise ValueError(msg)
     path = Path(path)
     if path.is_dir():
-        msg = f"{path} is a folder; name an .h5ad file."
-        raise ValueError(msg)
+        raise ValueError(what_folder(path))
     adata = read_anndata(path)
     adata.X = counts_of(adata, layer=layer)
     return adata

@@ -92,3 +92,20 @@ def test_reading_changes_no_file(make_cells, tmp_path):
     gl.io.read(tmp_path / "x.h5ad")
     assert (tmp_path / "x.h5ad").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["x.h5ad"]
+
+
+def test_files_of_other_programs_name_their_reader(make_cells, tmp_path):
+    (tmp_path / "filtered").mkdir()
+    (tmp_path / "filtered" / "matrix.mtx.gz").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"folder of Cell Ranger: read it with scanpy\.read_10x_mtx"):
+        gl.io.read(tmp_path / "filtered")
+    make_cells().write_zarr(tmp_path / "x.zarr")
+    with pytest.raises(ValueError, match=r"zarr store: give its path to grnlab\.tl\.attention"):
+        gl.io.read(tmp_path / "x.zarr")
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.create_group("matrix")["barcodes"] = np.zeros(3)
+    with pytest.raises(ValueError, match=r"perhaps scanpy\.read_10x_h5"):
+        gl.io.read(tmp_path / "x.h5")
+    (tmp_path / "x.loom").write_text("no counts")
+    with pytest.raises(ValueError, match=r"read with scanpy \(here perhaps scanpy\.read\)"):
+        gl.io.read(tmp_path / "x.loom")

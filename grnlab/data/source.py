@@ -262,11 +262,22 @@ def check_is_file(path: Path) -> None:
     if path.is_dir():
         if path.suffix == ".zarr":
             return
-        msg = f"{path} is a folder; name an .h5ad file."
-        raise ValueError(msg)
+        raise ValueError(what_folder(path))
     if path.stat().st_size == 0:
         msg = f"{path} is an empty file (0 bytes); write or download it again."
         raise ValueError(msg)
+
+
+def what_folder(path: Path) -> str:
+    """Say what a folder is and how its cells are read."""
+    if path.suffix == ".zarr":
+        return f"{path} is a zarr store: give its path to grnlab.tl.attention, or read it with anndata.read_zarr."
+    if any(path.glob("matrix.mtx*")):
+        return (
+            f"{path} is a folder of Cell Ranger: read it with scanpy.read_10x_mtx and go on with that AnnData, or "
+            "write it first (adata.write_h5ad)."
+        )
+    return f"{path} is a folder; name an .h5ad file."
 
 
 def _slots(path: Path) -> list[str] | None:
@@ -282,10 +293,11 @@ def _slots(path: Path) -> list[str] | None:
 def _unreadable(path: Path, error: Exception) -> ValueError:
     size = f" ({path.stat().st_size:,} bytes)" if path.is_file() else ""
     kind = "zarr" if path.is_dir() else "h5ad"
-    return ValueError(
-        f"{path}{size} cannot be read as {kind}: {error}. The file is truncated or of another format; download or "
-        f"write it again (adata.write_{kind})."
-    )
+    mend = f"The file is truncated or of another format; download or write it again (adata.write_{kind})."
+    if path.suffix not in {".h5ad", ".zarr"}:
+        reader = "read_10x_h5" if path.suffix == ".h5" else "read"
+        mend += f" Other formats are read with scanpy (here perhaps scanpy.{reader}); go on with that AnnData."
+    return ValueError(f"{path}{size} cannot be read as {kind}: {error}. {mend}")
 
 
 def _starts_with_counts(adata: ad.AnnData, layer: str) -> bool:
