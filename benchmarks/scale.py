@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-# This process imports nothing but the standard library: a child's peak memory counts that of its parent at the fork.
+from processes import measure
 
 SIZES, QUICK_SIZES = (10_000, 100_000, 1_000_000), (2_000, 20_000)
 TARGET_MEMORY, TARGET_SPEED = 1.3, 1.7
@@ -152,19 +152,11 @@ def environment() -> dict[str, str]:
 
 def child(arguments: list[str], launch: list[str] | None = None) -> dict[str, Any]:
     """Run a part of the work in a process and read its resources."""
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        started = time.perf_counter()
-        process = subprocess.Popen(command(arguments, launch), stdout=out, stderr=err, env=environment())
-        _, status, usage = os.wait4(process.pid, 0)
-        wall = time.perf_counter() - started
-        process.returncode = os.waitstatus_to_exitcode(status)
-        out.seek(0)
-        err.seek(0)
-        if process.returncode != 0:
-            raise RuntimeError(f"{arguments} failed:\n{err.read().decode(errors='replace')[-3000:]}")
-        lines = [line for line in out.read().decode().splitlines() if line.startswith("{")]
-    unit = 1 if sys.platform == "darwin" else 1024
-    found = {"wall_s": wall, "cpu_s": usage.ru_utime + usage.ru_stime, "peak_mb": usage.ru_maxrss * unit / 1e6}
+    run = measure(command(arguments, launch), threads=1)
+    if run.status != 0:
+        raise RuntimeError(f"{arguments} failed:\n{run.errors[-3000:]}")
+    lines = [line for line in run.output.splitlines() if line.startswith("{")]
+    found = {"wall_s": run.wall_s, "cpu_s": run.cpu_s, "peak_mb": run.peak_gb * 1e3}
     return {**found, "said": json.loads(lines[-1]), "lines": lines}
 
 
