@@ -9,6 +9,7 @@ import argparse
 import datetime as dt
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -19,6 +20,7 @@ from typing import Any
 
 HERE = Path(__file__).parent
 START_S, SILENCE_S = 900.0, 120.0  # on a busy machine: to import, and without a new case, after which a reader hangs
+MEMORY = 12 << 30  # bytes of addresses, of which the libraries alone take some 5 GB
 _READER = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
@@ -81,7 +83,11 @@ def fuzz_readers(names: list[str], folder: Path, *, seconds: float, seed: int) -
         with said.open("wb") as out, (place / "errors").open("wb") as err:
             arguments = [str(place), str(seconds), str(seed), *left]
             process = subprocess.Popen(
-                _python(_READER, str(HERE), *arguments), stdout=out, stderr=err, env=_environment()
+                _python(_READER, str(HERE), *arguments),
+                stdout=out,
+                stderr=err,
+                env=_environment(),
+                preexec_fn=_with_little_memory,  # noqa: PLW1509 -- no thread runs here
             )
             ended = _watched(process, place / "journal")
         for line in said.read_text().splitlines():
@@ -91,6 +97,11 @@ def fuzz_readers(names: list[str], folder: Path, *, seconds: float, seed: int) -
             last = ((place / "errors").read_text(errors="replace").strip().splitlines() or [""])[-1]
             case = (place / "journal").read_text().strip() if (place / "journal").exists() else last
             yield {"fault": f"damaged file: {left.pop(0)}", "happened": f"{ended}: {case}", "cpu_s": 0.0, "well": False}
+
+
+def _with_little_memory() -> None:
+    """A reader that takes all memory is a MemoryError here, not the end of other processes."""
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
 
 
 def _row(found: dict[str, Any]) -> dict[str, Any]:

@@ -53,7 +53,25 @@ TEXTS = [
     *("<script>", "__class__", "!!python/object/apply:os.system ['true']", "&a [*a, *a]", "{{7*7}}", "=1+1", "\\u0000"),
 ]
 VALUES: list[Any] = [
-    *(None, True, False, 0, -1, 2**31, 2**63, 10**30, 0.5, 1e308, float("nan"), float("inf"), "", "x", "a" * 2_000),
+    *(
+        None,
+        True,
+        False,
+        0,
+        -1,
+        10**6,
+        2**31,
+        10**10,
+        2**63,
+        10**30,
+        0.5,
+        1e308,
+        float("nan"),
+        float("inf"),
+        "",
+        "x",
+        "a" * 2_000,
+    ),
     *([], {}, [[]], [None], {"": None}, [1, 2, 3], "../../escaped", {"a": {"b": [1, {"c": None}]}}),
 ]
 
@@ -145,6 +163,13 @@ def json_of(draw: st.DrawFn, whole: bytes) -> bytes:
     return json.dumps(content).encode()
 
 
+def yaml_of(whole: bytes) -> st.SearchStrategy[bytes]:
+    """YAML of which a value, or a key, is another; JSON is YAML too."""
+    import yaml
+
+    return json_of(json.dumps(yaml.safe_load(whole)).encode())
+
+
 def _places(content: Any) -> Iterator[tuple[Any, Any]]:
     for key in list(content) if isinstance(content, dict) else range(len(content)) if isinstance(content, list) else ():
         yield content, key
@@ -188,7 +213,7 @@ def hdf5_of(draw: st.DrawFn, whole: bytes) -> bytes:
         file.visit(names.append)
         name = names[draw(st.integers(0, len(names) - 1))]
         thing = file[name]
-        match draw(st.sampled_from(["gone", "attribute", "values", "other", "scalar"])):
+        match draw(st.sampled_from(["gone", "attribute", "values", "other", "scalar", "announced", "elsewhere"])):
             case "gone":
                 del file[name]
             case "attribute" if len(thing.attrs):
@@ -213,6 +238,13 @@ def hdf5_of(draw: st.DrawFn, whole: bytes) -> bytes:
                 file[name] = draw(
                     st.sampled_from([np.arange(3), np.array([1.5]), "text", np.zeros((2, 2)), b"\xff\xfe"])
                 )
+            case "announced":  # what is not there reads as the fill value
+                del file[name]
+                n_rows = draw(st.sampled_from([10**8, 10**9, 10**12]))
+                file.create_dataset(name, shape=draw(st.sampled_from([(n_rows,), (12, n_rows)])), chunks=True)
+            case "elsewhere":
+                del file[name]
+                file[name] = h5py.ExternalLink("/dev/zero", "/x")
             case "scalar" if isinstance(thing, h5py.Dataset):
                 del file[name]
                 file.create_group(name)
@@ -229,8 +261,10 @@ def damaged(whole: bytes, name: str) -> st.SearchStrategy[bytes]:
         ways += 2 * [zip_of(whole)]
     if whole[:8] == b"\x89HDF\r\n\x1a\n":
         ways += 3 * [hdf5_of(whole)]
-    if name.endswith((".json", ".cx2")):
+    if name.endswith((".json", ".cx2", ".zarray", ".zattrs", ".zgroup", ".zmetadata")):
         ways += 2 * [json_of(whole)]
+    if name.endswith(".yaml"):
+        ways += 2 * [yaml_of(whole)]
     if name.endswith(".safetensors"):
         ways.append(_header_of(whole))
     return st.one_of(ways)

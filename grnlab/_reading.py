@@ -10,6 +10,7 @@ import gzip
 import io
 import json
 import lzma
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -23,6 +24,8 @@ _SMALL, _LARGEST_RATIO = 100_000_000, 200  # bytes; real tables shrink 3 to 30 t
 _OPENERS: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 DAMAGED_ARCHIVE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
 """What reading a damaged zip archive may raise beside ValueError and OSError."""
+DAMAGED_ARRAYS = (*DAMAGED_ARCHIVE, tokenize.TokenError, SyntaxError, SystemError, OverflowError, MemoryError)
+"""What NumPy may raise beside ValueError and OSError where it reads a damaged array, or makes text of one."""
 _UNPACKING = (OSError, EOFError, zlib.error, lzma.LZMAError)
 
 

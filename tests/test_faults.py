@@ -8,12 +8,22 @@ import pytest
 
 HERE = Path(__file__).parents[1] / "benchmarks"
 _READERS = (
-    *("cells, gl.io.read", "cells, streamed", "checkpoint", "gene sets (gmt)", "network set (.grns)", "network (.grn)"),
+    *("cells, gl.io.read", "cells, streamed", "cells, zarr", "stored networks", "checkpoint", "gene sets (gmt)"),
+    *("network set (.grns)", "network (.grn)"),
     *("network, csv", "network, tsv", "network, decoupler", "network, pyscenic", "network, beeline"),
     *("network, celloracle", "network, genernib", "network, grnndata", "network, gmt", "network, graphml"),
     *("network, cx2", "network, sif", "head set", "gold standard, csv", "gold standard, tsv.gz"),
-    *("gold standard, json", "gold standard, gmt", "recipe", "state of a training", "state of an attention"),
-    *("hierarchy, obo", "hierarchy, csv", "signatures", "markers"),
+    *(
+        "gold standard, json",
+        "gold standard, parquet",
+        "gold standard, gmt",
+        "recipe",
+        "state of a training",
+        "state of an attention",
+    ),
+    *("hierarchy, obo", "hierarchy, csv", "signatures", "markers", "published: Geneformer"),
+    *("published: Geneformer, pickles", "published: scGPT", "published: scPRINT"),
+    *("published: scPRINT, pickles allowed", "fine-tuned model", "known cells", "translator", "streamed embeddings"),
 )
 _CASES = (
     *("pickle with a command, as a model", "pickle with a command, inside a checkpoint or state"),

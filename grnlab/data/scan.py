@@ -7,7 +7,6 @@ changing them costs no second look.
 import hashlib
 import json
 import logging
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from grnlab._files import atomic_file
-from grnlab._reading import parse_json
+from grnlab._reading import DAMAGED_ARRAYS, parse_json
 from grnlab.data.counts import check_counts
 from grnlab.data.files import CountsFile, identity
 from grnlab.data.probe import PROBE
@@ -116,7 +115,7 @@ def _load(place: Path, fresh: dict[str, object]) -> FileScan | None:
         )
     except FileNotFoundError:
         return None
-    except (OSError, LookupError, TypeError, ValueError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, LookupError, TypeError, ValueError, AttributeError, *DAMAGED_ARRAYS) as error:
         logger.warning("%s is damaged (%s); the file is scanned again", place, error)
         return None
 

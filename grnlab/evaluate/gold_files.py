@@ -134,13 +134,22 @@ def _read_csv(path: Path, **options: Any) -> pd.DataFrame:
 
 
 def _parquet(path: Path) -> pd.DataFrame:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    about = pq.read_metadata(path)
+    try:
+        about = pq.read_metadata(path)
+        _refuse_bomb(about, path)
+        return pd.read_parquet(path)
+    except (OSError, LookupError, TypeError, ValueError, pa.ArrowException) as error:
+        msg = f"{path} cannot be read as parquet: {' '.join(str(error).split())}."
+        raise ValueError(msg) from error
+
+
+def _refuse_bomb(about: Any, path: Path) -> None:
     if _BYTES_PER_FIELD * about.num_rows * about.num_columns > most_bytes(path.stat().st_size):
         msg = f"{path} announces {about.num_rows:,} rows, far more than its size allows; refused as unsafe."
         raise ValueError(msg)
-    return pd.read_parquet(path)
 
 
 def _separator(path: Path) -> str | None:

@@ -12,7 +12,7 @@ import torch
 
 from grnlab._files import atomic_file
 from grnlab._progress import progress
-from grnlab._reading import read_json
+from grnlab._reading import DAMAGED_ARRAYS, check_plain_file, read_json
 from grnlab.backbones.base import Backbone
 from grnlab.data.tokens import CellTokens
 from grnlab.tasks._cells import AlignedCells, like_lengths
@@ -58,7 +58,7 @@ class Results:
                 self._go_on(out, read_json(state))
             except FileExistsError:
                 raise
-            except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            except (OSError, ValueError, KeyError, TypeError, AttributeError, *DAMAGED_ARRAYS) as error:
                 msg = f"out={str(out)!r} holds a run that cannot be read ({error}); delete the folder."
                 raise ValueError(msg) from error
             return
@@ -72,9 +72,15 @@ class Results:
         if content["identity"] != self._identity:
             msg = f"out={str(out)!r} holds a run on other cells, or of another model or settings; choose another."
             raise FileExistsError(msg)
-        self._done = set(content["done"])
+        self._done = set(map(int, content["done"]))
         for name in content["arrays"]:
-            array = np.lib.format.open_memmap(out / f"{name}.npy", mode="r+")
+            file = out / f"{name}.npy"
+            if file.parent != out:
+                msg = f"its array {name!r} lies elsewhere"
+                raise ValueError(msg)
+            check_plain_file(file)
+            np.load(file, mmap_mode="r")  # which refuses a file that is too short; the next would lengthen it
+            array = np.lib.format.open_memmap(file, mode="r+")
             if len(array) != self._n_cells:
                 msg = f"{name}.npy has {len(array)} rows, not {self._n_cells}"
                 raise ValueError(msg)

@@ -13,9 +13,10 @@ import torch
 
 from grnlab import _progress
 from grnlab._files import atomic_directory
-from grnlab._reading import read_json
+from grnlab._reading import check_plain_file, read_json
 from grnlab.attention.prepare import PreparedCells, prepare_cells
 from grnlab.backbones import load_model, save_model
+from grnlab.backbones.sizes import check_sizes
 from grnlab.data.names import align_genes
 from grnlab.tasks._head import Head, HeadedModel, apply_to_cells, check_not_blank
 from grnlab.tasks._targets import Target
@@ -200,11 +201,15 @@ class FineTuned:
                 msg = f"format {about['format']!r}; this version reads format {FORMAT}"
                 raise ValueError(msg)
             target = Target(**about["target"] | {"classes": tuple(about["target"]["classes"])})
+            check_plain_file(folder / "head.safetensors")
+            weights = load_file(folder / "head.safetensors")
+            check_sizes({"d_cell": about["d_cell"], "hidden": about["hidden"]}, weights)
             head = Head(about["d_cell"], target.n_outputs, hidden=about["hidden"])
-            head.load_state_dict(load_file(folder / "head.safetensors"))
+            head.load_state_dict(weights)
             tokens = np.array(about["tokens"], dtype=np.int64)
-            history, provenance = about["history"], about["provenance"]
-        except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+            history = pd.DataFrame(about["history"]).to_dict("records")
+            provenance = dict(about["provenance"])
+        except (OSError, LookupError, TypeError, ValueError, RuntimeError, ArithmeticError, SafetensorError) as error:
             msg = f"{folder} is no complete fine-tuned model: {error}. Save it again."
             raise ValueError(msg) from error
         backbone = load_model(folder / "backbone")

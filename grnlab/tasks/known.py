@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from grnlab._files import atomic_file
-from grnlab._reading import DAMAGED_ARCHIVE, opened_archive, parse_json
+from grnlab._reading import DAMAGED_ARRAYS, opened_archive, parse_json
 
 logger = logging.getLogger(__name__)
 _LEAST_CELLS = 10
@@ -76,7 +76,7 @@ class KnownCells:
         """
         try:
             with opened_archive(Path(path)), np.load(path, allow_pickle=False) as content:
-                found = {name: content[name] for name in _KEYS}
+                found = {name: np.asarray(content[name]) for name in _KEYS}
             known = cls(
                 class_name=str(found["class_name"]),
                 labels=tuple(map(str, found["labels"])),
@@ -90,7 +90,7 @@ class KnownCells:
             if known.means_KM.shape != (n_labels, size) or known.precision_MM.shape != (size, size):
                 msg = f"means of shape {known.means_KM.shape} of {n_labels} labels"
                 raise ValueError(msg)
-        except (LookupError, OSError, TypeError, ValueError, *DAMAGED_ARCHIVE) as error:
+        except (LookupError, OSError, TypeError, ValueError, *DAMAGED_ARRAYS) as error:
             msg = f"{path} is no file of known cells ({error}); make one with grnlab.tasks.fit_known."
             raise ValueError(msg) from error
         return known

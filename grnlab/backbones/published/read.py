@@ -4,7 +4,9 @@ Every key of a checkpoint is either taken, or named as not needed, or an error: 
 attention that looks like a network.
 """
 
+import io
 import pickle
+import struct
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -19,6 +21,9 @@ from grnlab.backbones.sizes import check_sizes
 from grnlab.genes import GeneVocab
 
 Model = TypeVar("Model", bound=torch.nn.Module)
+
+
+_UNREADABLE = (OSError, EOFError, RuntimeError, LookupError, ArithmeticError, AssertionError, ImportError, MemoryError)
 
 
 class WeightReader:
@@ -152,7 +157,7 @@ def read_tensors(path: Path, *, allow_pickle: bool = False) -> Any:
             f"and keep the result with grnlab.backbones.save_model. ({str(error).splitlines()[0]})"
         )
         raise ValueError(msg) from error
-    except (OSError, RuntimeError, EOFError, KeyError, AttributeError, TypeError) as error:
+    except (*_UNREADABLE, AttributeError, TypeError, ValueError) as error:
         msg = f"{path} is not a complete file of PyTorch weights: {error}"
         raise ValueError(msg) from error
 
@@ -170,11 +175,10 @@ def read_dictionary(path: Path) -> dict[str, Any]:
             content = read_json(path)
         else:
             check_plain_file(path)
-            with path.open("rb") as file:
-                content = _PlainUnpickler(file).load()
+            content = _PlainUnpickler(io.BytesIO(path.read_bytes())).load()
     except (
         *(pickle.UnpicklingError, EOFError, ValueError, AttributeError, IndexError, KeyError, TypeError),
-        *(RecursionError, OverflowError),
+        *(RecursionError, OverflowError, MemoryError, NameError, struct.error),
     ) as error:
         msg = f"{path} is no dictionary of names and numbers: {error}"
         raise ValueError(msg) from error
@@ -201,8 +205,11 @@ def _number(dtype: _Dtype, raw: bytes) -> float:
     return np.frombuffer(raw, dtype=dtype.code)[0].item()
 
 
-class _PlainUnpickler(pickle.Unpickler):
-    """Reads dictionaries, texts and numbers; any class but a NumPy number is refused before it is made."""
+class _PlainUnpickler(pickle._Unpickler):  # type: ignore[name-defined, misc, unused-ignore]
+    """Reads dictionaries, texts and numbers; any class but a NumPy number is refused before it is made.
+
+    The unpickler written in C takes memory for as many objects as a pickle announces; that in Python for those it has.
+    """
 
     def find_class(self, module: str, name: str) -> Any:
         if (module.removeprefix("numpy.").lstrip("_"), name) == ("core.multiarray", "scalar"):
