@@ -46,26 +46,34 @@ def add_infer(commands: Any) -> argparse.ArgumentParser:
     infer.add_argument("data", type=Path, metavar="DATA", help="h5ad file or zarr store: cells × genes, raw counts")
     infer.add_argument("--groupby", help="column of obs with the cell types; without it all cells are one group")
     infer.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
-    infer.add_argument("--model", default="grnlab-small", help="built-in name or checkpoint folder (%(default)s)")
+    infer.add_argument(
+        "--model", default="grnlab-small", help="built-in name, checkpoint, or hf:// address (%(default)s)"
+    )
     infer.add_argument("--layer", help="layer that holds the counts (default: X)")
     infer.add_argument(
         "--genes", type=gene_number, default=2000, help="how many genes to show the model, or 'all' (%(default)s)"
     )
     infer.add_argument(
         "--context",
-        choices=("shared", "expressed"),
+        choices=("expressed", "shared"),
         default="expressed",
-        help="show every cell the genes it expresses, or all of them, zeros included (%(default)s)",
+        help="show a cell the genes it expresses, or the same genes as every cell, zeros included (%(default)s)",
     )
     infer.add_argument("--min-cells", type=at_least_one, default=5, help="smallest group (%(default)s)")
     infer.add_argument("--skip-small", action="store_true", help="leave smaller groups out instead of stopping")
-    infer.add_argument("--top-k", type=at_least_one, default=10, help="edges kept per gene (%(default)s)")
-    infer.add_argument("--per", choices=("target", "regulator"), default="target", help="whose edges (%(default)s)")
+    infer.add_argument("--top-k", type=at_least_one, default=10, help="strongest edges kept per gene (%(default)s)")
+    infer.add_argument("--per", choices=("target", "regulator"), default="target", help="of which genes (%(default)s)")
     infer.add_argument(
         "--regulators", default="tf", help="'tf', 'all', or a text file with one gene per line (%(default)s)"
     )
-    infer.add_argument("--directed", action="store_true", help="do not average a map with its transpose")
-    infer.add_argument("--apc", action="store_true", help="average product correction")
+    infer.add_argument(
+        "--directed",
+        action="store_true",
+        help="keep the model's own direction: do not average a map with its transpose",
+    )
+    infer.add_argument(
+        "--apc", action="store_true", help="average product correction: take off what either gene has with all others"
+    )
     infer.add_argument("--gmt", type=Path, help="gene sets to test communities against (default: bundled sets)")
     infer.add_argument("--dry-run", action="store_true", help="say how long it takes and how much memory, and stop")
     infer.set_defaults(run=_infer)

@@ -46,6 +46,7 @@ def test_an_incomplete_command_shows_the_usage(grnlab, arguments):
     status, _, err = grnlab(*arguments)
     assert status == 2
     assert "usage: grnlab" in err
+    assert ("networks of your own cells" in err) == (arguments == ())
 
 
 def test_models_names_the_published_ones_and_their_licences(grnlab):
