@@ -2,7 +2,6 @@
 
 from grnlab.benchmark.config import BenchmarkConfig, choose, outside
 from grnlab.benchmark.datasets import DATASETS, Dataset
-from grnlab.benchmark.figures import plot_cases, plot_summary
 from grnlab.benchmark.golds import GOLDS, Gold
 from grnlab.benchmark.methods import FAST, METHODS, Method
 from grnlab.benchmark.runner import run_benchmark
@@ -20,8 +19,6 @@ __all__ = [
     "choose",
     "compare",
     "outside",
-    "plot_cases",
-    "plot_summary",
     "run_benchmark",
     "summarise",
 ]

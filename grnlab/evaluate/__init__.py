@@ -1,12 +1,12 @@
 """Evaluation: gold standards, candidate universes, metrics, and the baselines every score stands beside."""
 
 from grnlab.evaluate.baselines import BASELINES, SLOW_BASELINES
-from grnlab.evaluate.controls import degree_only, pair_folds, target_popularity
+from grnlab.evaluate.controls import degree_only, target_popularity
 from grnlab.evaluate.enrichment import rank_enrichment, target_enrichment
 from grnlab.evaluate.gold import GoldStandard
 from grnlab.evaluate.gold_files import fetch_gold, read_gold
 from grnlab.evaluate.metrics import Score, score_edges
-from grnlab.evaluate.perturbation import coverage, mean_pearson, pearson, response_scores, score_responses
+from grnlab.evaluate.perturbation import coverage, mean_pearson, response_scores, score_responses
 from grnlab.evaluate.pidc import pidc
 from grnlab.evaluate.uncertainty import (
     bootstrap_score,
@@ -30,8 +30,6 @@ __all__ = [
     "degree_only",
     "fetch_gold",
     "mean_pearson",
-    "pair_folds",
-    "pearson",
     "pidc",
     "rank_enrichment",
     "read_gold",

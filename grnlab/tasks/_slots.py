@@ -49,7 +49,7 @@ def check_slots(
     if counts in layers:
         msg = f"{argument}={key!r} would overwrite the counts, which are read from layer={counts!r}; choose another."
         raise ValueError(msg)
-    if _task_of(adata, key) == task:
+    if _provenance_of(adata, key).get("task") == task:
         return
     taken = [f"adata.layers[{name!r}]" for name in layers if name in adata.layers]
     taken += [f"adata.obsm[{name!r}]" for name in obsm if name in adata.obsm]
@@ -84,10 +84,6 @@ def sign_slots(
                 slots.pop(slot, None)
     signed = dict(provenance) | {"layers": list(layers), "obsm": list(obsm)}
     adata.uns[key] = {"provenance": json.dumps(signed)}
-
-
-def _task_of(adata: ad.AnnData, key: str) -> str:
-    return str(_provenance_of(adata, key).get("task", ""))
 
 
 def _provenance_of(adata: ad.AnnData, key: str) -> dict[str, Any]:

@@ -17,13 +17,15 @@ from grnlab.tasks import (
     differential,
     draw_responses,
     embed,
+    embed_at_depth,
+    enhance_depth,
     fine_tune,
     fit_responses,
+    gene_contexts,
     gene_importance,
     generate,
     predict_responses,
 )
-from grnlab.tasks.depth import embed_at_depth, enhance_depth, gene_contexts
 from grnlab.tl._attention import attention, estimate_attention
 from grnlab.tl._conditions import bootstrap_networks, compare_conditions
 from grnlab.tl._networks import sign_edges, store_networks, stored_networks

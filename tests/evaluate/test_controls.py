@@ -6,12 +6,12 @@ from grnlab.evaluate import (
     GoldStandard,
     candidate_universe,
     degree_only,
-    pair_folds,
     regulator_auroc,
     score_regulators,
     score_universe,
     target_popularity,
 )
+from grnlab.evaluate.controls import pair_folds
 
 
 @pytest.fixture

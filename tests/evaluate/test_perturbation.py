@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grnlab.evaluate import coverage, pearson, response_scores, score_responses
+from grnlab.evaluate import coverage, mean_pearson, response_scores, score_responses
+from grnlab.evaluate.perturbation import pearson
 
 
 @given(seed=st.integers(0, 1000), n=st.integers(1, 5), m=st.integers(1, 5), n_genes=st.integers(2, 9))
@@ -12,6 +13,15 @@ def test_pearson_is_numpys(seed, n, m, n_genes):
     a, b = rng.normal(size=(n, n_genes)), rng.normal(3.0, 2.0, size=(m, n_genes))
     expected = np.corrcoef(a, b)[:n, n:]
     np.testing.assert_allclose(pearson(a, b), expected, atol=1e-9)
+
+
+def test_paired_profiles_are_compared_with_their_own():
+    rng = np.random.default_rng(0)
+    true, predicted = rng.normal(size=(2, 4, 6))
+    expected = [np.corrcoef(one, other)[0, 1] for one, other in zip(true, predicted, strict=True)]
+    assert mean_pearson(true, predicted) == pytest.approx(np.mean(expected))
+    with pytest.raises(ValueError, match="shorter"):
+        mean_pearson(true, predicted[:3])
 
 
 def test_coverage_from_its_definition():
