@@ -244,7 +244,8 @@ def _recipe(content: Any) -> Recipe:
         for name, one in named.items()
     }
     rules = _section(QualityRules, data.pop("rules", None) or {}, "data.rules")
-    data |= {key: tuple(data[key]) for key in ("files", "exclude", "held_out") if key in data}
+    for key in {"files", "exclude", "held_out"} & set(data):  # a list, or one name
+        data[key] = (data[key],) if isinstance(data[key], str) else tuple(data[key])
     architecture = str(values.get("architecture") or "scprint")
     if architecture not in architectures():
         msg = f"architecture={architecture!r} is unknown; choose among {', '.join(map(repr, architectures()))}."

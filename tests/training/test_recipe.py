@@ -67,6 +67,12 @@ def test_sections_become_configs(recipe_file):
     assert recipe.data.labels["sex"].column == "sex"
 
 
+def test_one_name_stands_for_a_list_of_one(recipe_file):
+    recipe_file.write_text(RECIPE.replace('["*.h5ad"]', "a*.h5ad").replace('["left*"]', "left*") + "\n")
+    data = read_recipe(recipe_file).data
+    assert (data.files, data.exclude) == (("a*.h5ad",), ("left*",))
+
+
 def test_cells_and_classes(tmp_path, recipe_file, vocab):
     cells(tmp_path / "a.h5ad", vocab, sex="female")
     cells(tmp_path / "b.h5ad", vocab, n=20, types=("B cell", "NK cell"), seed=1)
