@@ -14,7 +14,6 @@ from typing import cast
 
 import anndata as ad
 import numpy as np
-import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
@@ -185,11 +184,8 @@ class Exceiver(ClassifyingModule):
             When `adata` holds no counts, cells without any, or genes the model does not know.
         """
         counts, found = counts_of(adata, layer=layer), align_genes(adata, self.vocab)
-        part = counts[:, found.columns].tocoo()
-        shape = (counts.shape[0], len(self.vocab))
-        spread = sp.csr_matrix((part.data, (part.row, found.tokens[part.col])), shape=shape)
         totals = np.asarray(counts.sum(axis=1)).ravel()
-        cells = CellCollection.from_counts(spread, tokens=found.tokens, totals=totals)
+        cells = CellCollection.from_columns(counts, found.columns, found.tokens, n_vocab=len(self.vocab), totals=totals)
         model = copy.copy(self)
         model._buffers = dict(self._buffers)
         model._use(gene_statistics(cells, np.arange(len(cells)), limit=self.config.limit), found.tokens)

@@ -78,6 +78,34 @@ class CellCollection:
             totals=np.asarray(counts.sum(axis=1)).ravel() if totals is None else totals,
         )
 
+    @classmethod
+    def from_columns(
+        cls,
+        counts: sp.csr_matrix,
+        columns: np.ndarray,
+        tokens: np.ndarray,
+        *,
+        n_vocab: int,
+        name: str = "cells",
+        totals: np.ndarray | None = None,
+    ) -> "CellCollection":
+        """Cells of one data set, some of whose columns are genes of the vocabulary.
+
+        Parameters
+        ----------
+        counts
+            CSR, shape (n_cells, n_columns).
+        columns, tokens
+            Columns, and the gene each stands for, as in :class:`grnlab.genes.Alignment`.
+        n_vocab
+            Genes of the vocabulary.
+        name, totals
+            As in :meth:`from_counts`.
+        """
+        part = counts[:, columns].tocoo()
+        spread = sp.csr_matrix((part.data, (part.row, tokens[part.col])), shape=(counts.shape[0], n_vocab))
+        return cls.from_counts(spread, name=name, tokens=tokens, totals=totals)
+
     def __len__(self) -> int:
         return self.counts.shape[0]
 

@@ -149,8 +149,8 @@ def read_hierarchy(path: str | Path) -> Hierarchy:
 def _read_obo(path: Path) -> Hierarchy:
     terms: list[dict[str, list[str]]] = []
     current: dict[str, list[str]] | None = None
-    with opened(path) as file:
-        for line in map(str.strip, io.TextIOWrapper(file, encoding="utf-8")):
+    with opened(path) as file, io.TextIOWrapper(file, encoding="utf-8") as lines:
+        for line in map(str.strip, lines):
             if line.startswith("["):
                 current = {} if line == "[Term]" else None
                 terms += [] if current is None else [current]

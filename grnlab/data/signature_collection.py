@@ -124,10 +124,7 @@ def collect_signatures(
         raise ValueError(msg)
     if len(found.tokens) < len(vocab):
         logger.warning("%d of %d genes of the panel are not measured", len(vocab) - len(found.tokens), len(vocab))
-    at = sp.csr_matrix((np.ones(len(found.tokens)), (found.columns, found.tokens)), (adata.n_vars, len(vocab)))
-    aligned = sp.csr_matrix(values @ at, dtype=np.float32)
-    aligned.sort_indices()
-    collection = CellCollection.from_counts(aligned, name=name, tokens=found.tokens)
+    collection = CellCollection.from_columns(values, found.columns, found.tokens, n_vocab=len(vocab), name=name)
     labels, label_values = {}, {}
     for column, wanted in (("drug", drugs), ("cell", cells)):
         if column in adata.obs:

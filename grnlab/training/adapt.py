@@ -288,9 +288,7 @@ def _cells(
     aligned = sp.csr_matrix(counts[:, found.columns])
     chosen = select_genes(aligned, vocab.symbols[found.tokens], vocab.is_tf[found.tokens], genes)
     tokens = found.tokens[chosen]
-    part = sp.csc_matrix(aligned)[:, chosen].tocoo()
-    spread = sp.csr_matrix((part.data, (part.row, tokens[part.col])), shape=(len(totals), len(vocab)))
-    cells = CellCollection.from_counts(spread, name="adata", tokens=tokens, totals=totals)
+    cells = CellCollection.from_columns(aligned, chosen, tokens, n_vocab=len(vocab), name="adata", totals=totals)
     report = {"alignment": str(found.report), "n_genes": len(tokens), "unknown": found.report.missing[:50]}
     return cells, report
 

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from scipy.stats import false_discovery_control, kstest
 
 from grnlab.attention import PairScores
-from grnlab.attention.null import _gene_bins, matched_null, shuffle_genes
+from grnlab.attention.null import matched_null, shuffle_genes
+from grnlab.attention.null_statistics import gene_bins
 
 N_TFS, N_GENES = 60, 600
 
@@ -98,8 +99,8 @@ def test_a_null_of_its_own_counts_what_is_as_large():
     scores, expression = drawn(0, edges=[(0, 100)], strength=9.0)
     shuffled, _ = drawn(7)
     found = matched_null(scores, expression, null=shuffled, n_bins=1)
-    bin_R = _gene_bins(*expression["all"].iloc[:N_TFS].to_numpy().T, 1, smallest=4)
-    bin_T = _gene_bins(*expression["all"].to_numpy().T, 1, smallest=7)
+    bin_R = gene_bins(*expression["all"].iloc[:N_TFS].to_numpy().T, 1, smallest=4)
+    bin_T = gene_bins(*expression["all"].to_numpy().T, 1, smallest=7)
     for r, t in [(0, 100), (5, 7), (59, 599)]:
         block = shuffled.group("all")[np.ix_(bin_R == bin_R[r], bin_T == bin_T[t])]
         block = block[~np.isnan(block)]
@@ -124,7 +125,7 @@ def test_p_values_against_shuffled_cells_are_uniform_without_signal():
 def test_bins_are_of_like_size_and_ordered(n_genes, n_bins, seed):
     rng = np.random.default_rng(seed)
     mean, detection = rng.random(n_genes), rng.random(n_genes)
-    bins = _gene_bins(mean, detection, n_bins, smallest=4)
+    bins = gene_bins(mean, detection, n_bins, smallest=4)
     sizes = np.bincount(bins)
     assert sizes.min() >= min(4, n_genes)
     assert sizes.max() - sizes.min() <= 2
