@@ -2,14 +2,12 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
-import scipy.sparse as sp
 
 import grnlab as gl
 from grnlab.backbones import DrugBert, DrugBertConfig
 from grnlab.network.blocks import infer_from_blocks
 from grnlab.network.conditions import random_blocks
 from grnlab.network.rules import EdgeRules
-from grnlab.network.varp import network_from_varp, network_to_anndata
 
 
 @pytest.fixture(scope="module")
@@ -153,52 +151,3 @@ def test_random_blocks_are_alike():
     assert sizes.max() <= 6
     assert all(len(set(group[block == number])) == 1 for number in range(len(sizes)))
     assert (block == random_blocks(group, 4, seed=0)).all()
-
-
-def test_signs_from_counts(cells, human_model):
-    nets = gl.tl.infer_networks(gl.tl.attention(cells, human_model, groupby="cell_type", genes=30), regulators="all")
-    signed = gl.tl.sign_edges(cells, nets, groupby="cell_type", alpha=1)
-    net = signed["T cell"]
-    assert set(net.edges["sign"]) == {-1, 1}
-    rows = (cells.obs["cell_type"] == "T cell").to_numpy()
-    x = cells.X.toarray()[rows]
-    x = pd.DataFrame(np.log1p(x / x.sum(1, keepdims=True) * 1e4), columns=cells.var_names)
-    edge = net.edges.iloc[0]
-    assert edge["correlation"] == pytest.approx(x[edge["source"]].corr(x[edge["target"]], method="spearman"), abs=1e-5)
-    assert {name[-3:] for name in net.to_regulons()} == {"(+)", "(-)"}
-    with pytest.raises(ValueError, match="no cell of the group"):
-        gl.tl.sign_edges(cells, nets, groupby="donor")
-
-
-def test_signs_need_a_set_of_networks(cells, blood):
-    with pytest.raises(ValueError, match=r"must be a NetworkSet, got GeneNetwork; write NetworkSet\(\[network\]\)"):
-        gl.tl.sign_edges(cells, blood)
-
-
-def test_stored_networks_come_back(cells, human_model):
-    nets = gl.tl.infer_networks(gl.tl.attention(cells, human_model, groupby="cell_type", genes=30), regulators="all")
-    adata = cells.copy()
-    gl.tl.store_networks(adata, nets)
-    back = gl.tl.stored_networks(adata)
-    assert list(back) == list(nets)
-    for name, net in nets.items():
-        assert back[name].edges.equals(net.edges)
-        assert len(back[name].genes) == adata.n_vars
-    with pytest.raises(ValueError, match=r"no 'GRN' and no 'grn_<group>'"):
-        gl.tl.stored_networks(cells)
-
-
-def test_grnndata_layout(blood, tmp_path):
-    adata = network_to_anndata(blood)
-    adata.write_h5ad(tmp_path / "net.h5ad")
-    adata = ad.read_h5ad(tmp_path / "net.h5ad")
-    assert sp.issparse(adata.varp["GRN"])
-    back = network_from_varp(adata, name="blood")
-    assert back.edges.equals(blood.edges)
-    assert back.genes.index.equals(blood.genes.index)
-    assert adata.var["is_tf"].tolist() == blood.genes["is_tf"].tolist()
-    with pytest.raises(ValueError, match=r"adata.varp has no 'grn'"):
-        network_from_varp(adata, "grn")
-    bad = ad.AnnData(np.ones((1, 2)), varp={"GRN": np.array([[0, np.nan], [0, 0]])})
-    with pytest.raises(ValueError, match="not finite"):
-        network_from_varp(bad)

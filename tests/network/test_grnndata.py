@@ -5,9 +5,11 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse as sp
 
 import grnlab as gl
-from grnlab.network import GeneNetwork, from_embedding, power_law
+from grnlab.network import GeneNetwork
+from grnlab.network.varp import network_from_varp, network_to_anndata
 
 mpl.use("Agg")
 
@@ -63,38 +65,31 @@ def test_drawings_with_default_settings(blood):
     assert gl.pl.to_pyvis(blood.neighbourhood("SPI1")).nodes
 
 
-def test_embedding_nearest_genes_against_a_loop(monkeypatch):
-    monkeypatch.setattr("grnlab.network.similarity._BLOCK", 7)
-    values = np.random.default_rng(0).normal(size=(23, 4))
-    names = [f"G{i}" for i in range(23)]
-    net = from_embedding(values, names, name="near", top_k=3, minimum=0.2)
-    cosine = values @ values.T
-    cosine /= np.linalg.norm(values, axis=1)[:, None] * np.linalg.norm(values, axis=1)
-    for row, gene in enumerate(names):
-        order = [i for i in np.argsort(-cosine[row]) if i != row][:3]
-        expected = [names[i] for i in order if cosine[row, i] > 0.2]
-        assert net.regulators(gene)["source"].tolist() == expected
+def test_stored_networks_come_back(make_cells, human_model):
+    cells = make_cells(n_each=30)
+    nets = gl.tl.infer_networks(gl.tl.attention(cells, human_model, groupby="cell_type", genes=30), regulators="all")
+    adata = cells.copy()
+    gl.tl.store_networks(adata, nets)
+    back = gl.tl.stored_networks(adata)
+    assert list(back) == list(nets)
+    for name, net in nets.items():
+        assert back[name].edges.equals(net.edges)
+        assert len(back[name].genes) == adata.n_vars
+    with pytest.raises(ValueError, match=r"no 'GRN' and no 'grn_<group>'"):
+        gl.tl.stored_networks(cells)
 
 
-def test_embedding_of_few_or_odd_genes():
-    assert len(from_embedding(np.ones((1, 2)), ["A"], name="one").edges) == 0
-    assert len(from_embedding(np.ones((0, 2)), [], name="none").genes) == 0
-    assert len(from_embedding(np.zeros((3, 2)), ["A", "B", "C"], name="zeros").edges) == 0
-    with pytest.raises(ValueError, match="one row for each of the 3 genes"):
-        from_embedding(np.ones((2, 3)), ["A", "B", "C"], name="x")
+def test_grnndata_layout(blood, tmp_path):
+    adata = network_to_anndata(blood)
+    adata.write_h5ad(tmp_path / "net.h5ad")
+    adata = ad.read_h5ad(tmp_path / "net.h5ad")
+    assert sp.issparse(adata.varp["GRN"])
+    back = network_from_varp(adata, name="blood")
+    assert back.edges.equals(blood.edges)
+    assert back.genes.index.equals(blood.genes.index)
+    assert adata.var["is_tf"].tolist() == blood.genes["is_tf"].tolist()
+    with pytest.raises(ValueError, match=r"adata.varp has no 'grn'"):
+        network_from_varp(adata, "grn")
+    bad = ad.AnnData(np.ones((1, 2)), varp={"GRN": np.array([[0, np.nan], [0, 0]])})
     with pytest.raises(ValueError, match="not finite"):
-        from_embedding(np.full((2, 2), np.nan), ["A", "B"], name="x")
-    with pytest.raises(ValueError, match="minimum must be a number"):
-        from_embedding(np.ones((2, 2)), ["A", "B"], name="x", minimum=np.nan)
-
-
-def test_power_law_of_planted_degrees(build, empty):
-    rng = np.random.default_rng(0)
-    degrees = np.minimum(rng.zipf(2.5, size=400), 390)
-    rows = [(f"R{i}", f"T{j}", 1.0) for i, degree in enumerate(degrees) for j in range(degree)]
-    fit = power_law(build(rows), "out_degree")
-    assert fit["alpha"] == pytest.approx(2.5, abs=0.3)
-    assert fit["distance"] < 0.1
-    assert np.isnan(power_law(empty)["alpha"])
-    with pytest.raises(ValueError, match="by must be one of degree"):
-        power_law(empty, "pagerank")
+        network_from_varp(bad)

@@ -1,8 +1,10 @@
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse as sp
 import scipy.stats
 
+import grnlab as gl
 from grnlab.network.signs import sign_edges
 
 
@@ -64,3 +66,25 @@ def test_bad_expression(cells):
 
 def test_no_edges(empty):
     assert len(sign_edges(empty, np.ones((5, 1)), ["A"]).edges) == 0
+
+
+def test_signs_from_counts(make_cells, human_model):
+    cells = make_cells(n_each=30)
+    cells.obs["donor"] = "one"
+    nets = gl.tl.infer_networks(gl.tl.attention(cells, human_model, groupby="cell_type", genes=30), regulators="all")
+    signed = gl.tl.sign_edges(cells, nets, groupby="cell_type", alpha=1)
+    net = signed["T cell"]
+    assert set(net.edges["sign"]) == {-1, 1}
+    rows = (cells.obs["cell_type"] == "T cell").to_numpy()
+    x = cells.X.toarray()[rows]
+    x = pd.DataFrame(np.log1p(x / x.sum(1, keepdims=True) * 1e4), columns=cells.var_names)
+    edge = net.edges.iloc[0]
+    assert edge["correlation"] == pytest.approx(x[edge["source"]].corr(x[edge["target"]], method="spearman"), abs=1e-5)
+    assert {name[-3:] for name in net.to_regulons()} == {"(+)", "(-)"}
+    with pytest.raises(ValueError, match="no cell of the group"):
+        gl.tl.sign_edges(cells, nets, groupby="donor")
+
+
+def test_signs_need_a_set_of_networks(make_cells, blood):
+    with pytest.raises(ValueError, match=r"must be a NetworkSet, got GeneNetwork; write NetworkSet\(\[network\]\)"):
+        gl.tl.sign_edges(make_cells(), blood)
