@@ -29,6 +29,20 @@ def test_hub_ranking_shows_the_strongest_first():
     assert widths[-1] == pytest.approx(net.hubs()["pagerank"].max())
 
 
+@pytest.mark.parametrize(
+    ("edges", "shown"),
+    [
+        ([("A", "B"), ("A", "C"), ("A", "D")], ["A"]),
+        ([("A", "B"), ("B", "A")], ["A", "B"]),
+        ([("A", "B"), ("B", "C"), ("B", "D")], ["A", "B"]),
+    ],
+)
+def test_genes_that_share_the_lowest_score_are_no_hubs(edges, shown):
+    table = pd.DataFrame(edges, columns=["source", "target"]).assign(weight=1.0)
+    net = GeneNetwork.from_edges(table, name="few")
+    assert sorted(label.get_text() for label in hub_ranking(net).get_yticklabels()) == shown
+
+
 def test_hub_ranking_draws_into_the_axes_given():
     from matplotlib import pyplot as plt
 

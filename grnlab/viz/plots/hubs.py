@@ -31,7 +31,7 @@ def hub_ranking(
     by
         Column of ``network.hubs()`` to rank by.
     n_top
-        Number of genes shown.
+        Largest number of genes shown; where several share the lowest score, they are left out.
     ax
         Where to draw; a new figure by default.
 
@@ -61,7 +61,9 @@ def hub_ranking(
         if one is not None and not len(one.edges):
             msg = f"network {one.name!r} has no edge, so it has no hubs. Infer it with a larger top_k."
             raise ValueError(msg)
-    top = network.hubs(by=by, n=n_top)[by][::-1]
+    ranked = network.hubs(by=by)[by]
+    last = np.isclose(ranked, ranked.min(), rtol=1e-6)  # genes without targets share the lowest PageRank: no hubs
+    top = ranked[~last if 1 < last.sum() < len(last) else slice(None)].head(n_top)[::-1]
     places = np.arange(len(top))
     patches = require("matplotlib.patches", install="matplotlib", purpose="to plot")
     if other is None:
