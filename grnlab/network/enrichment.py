@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from grnlab.network.gene_sets import GeneSets, gene_names, libraries
+from grnlab.network.gene_sets import Codes, GeneSets, gene_names, libraries
 from grnlab.network.statistics import benjamini_hochberg
 from grnlab.network.tables import check_known
 
@@ -75,16 +75,15 @@ def enrich(
         groups[label] = check_known(members, universe, argument=f"genes[{label!r}]", where=where)
     lists = {label: members for label, members in groups.items() if members}
     cut = cut_sets(libraries(gene_sets), universe) if lists else {}
+    codes = Codes(universe)
     tables = [
-        _test(label, members, library, sets, universe)
-        for label, members in lists.items()
-        for library, sets in cut.items()
+        _test(label, members, library, sets, codes) for label, members in lists.items() for library, sets in cut.items()
     ]
     n_tests = len(lists) * sum(map(len, cut.values()))
     found = [table for table in tables if len(table)]
     if not found:
         return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in _COLUMNS.items()})
-    result = pd.concat(found, ignore_index=True)
+    result = pd.concat(found, ignore_index=True).assign(background_size=len(universe))
     result["padj"] = benjamini_hochberg(result["pvalue"].to_numpy(), n_tests)
     result = result.sort_values(["pvalue", "library", "term"], kind="stable", ignore_index=True)
     return result[list(_COLUMNS)].astype(_COLUMNS)
@@ -123,21 +122,17 @@ def cut_sets(libraries: dict[str, dict[str, list[str]]], universe: pd.Index) -> 
     return cut
 
 
-def _test(
-    label: str | int, members: list[str], library: str, sets: dict[str, list[str]], universe: pd.Index
-) -> pd.DataFrame:
+def _test(label: str | int, members: list[str], library: str, sets: dict[str, list[str]], codes: Codes) -> pd.DataFrame:
     query = set(members)
     if not any(query.intersection(genes) for genes in sets.values()):
         return pd.DataFrame()  # gseapy logs an error for what is an ordinary result
     import gseapy
 
-    # Positions instead of names: gseapy changes case, strips blanks and turns lists of numbers into Entrez ids
-    code = {gene: f"G{i}" for i, gene in enumerate(universe)}
-    coded = {term: [code[gene] for gene in genes] for term, genes in sets.items()}
-    run = gseapy.enrich([code[gene] for gene in members], coded, background=list(code.values()), no_plot=True)
+    coded = {term: codes.of(genes) for term, genes in sets.items()}
+    run = gseapy.enrich(codes.of(members), coded, background=codes.all, no_plot=True)
     run.close()
     raw = run.results
-    shared = raw["Genes"].map(lambda text: sorted(universe[int(item[1:])] for item in text.split(";")))
+    shared = raw["Genes"].map(lambda joined: sorted(codes.names(joined)))
     columns = {
         "group": label,
         "library": library,
@@ -145,7 +140,6 @@ def _test(
         "overlap": shared.map(len),
         "set_size": raw["Term"].map(lambda term: len(sets[term])),
         "query_size": len(members),
-        "background_size": len(universe),
         "odds_ratio": raw["Odds Ratio"],
         "pvalue": raw["P-value"],
         "genes": shared.map(";".join),

@@ -153,3 +153,24 @@ def gene_names(genes: Iterable[str], *, argument: str) -> pd.Index:
         msg = f"{argument} must hold gene names (str), got {wrong[0]!r} ({type(wrong[0]).__name__})."
         raise ValueError(msg)
     return pd.Index(names, dtype=object)
+
+
+class Codes:
+    """Codes for gene names, which gseapy would change: case, blanks, and numbers that it takes for Entrez ids."""
+
+    def __init__(self, names: pd.Index) -> None:
+        self._names = names
+        self._code = {name: f"G{i}" for i, name in enumerate(names)}
+
+    @property
+    def all(self) -> list[str]:
+        """Every code."""
+        return list(self._code.values())
+
+    def of(self, names: Iterable[str]) -> list[str]:
+        """Code of each name."""
+        return [self._code[name] for name in names]
+
+    def names(self, joined: str) -> list[str]:
+        """Names of codes that gseapy has joined by ``;``."""
+        return [self._names[int(code[1:])] for code in joined.split(";") if code]

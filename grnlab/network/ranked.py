@@ -8,7 +8,7 @@ import pandas as pd
 from scipy.special import ndtri
 
 from grnlab.network.enrichment import cut_sets
-from grnlab.network.gene_sets import GeneSets, libraries
+from grnlab.network.gene_sets import Codes, GeneSets, libraries
 from grnlab.network.hubs import centralities, check_centrality, check_count, order_by
 from grnlab.network.statistics import benjamini_hochberg
 
@@ -92,15 +92,13 @@ def prerank(
     # normal scores: a few huge hubs would decide every enrichment score, and leave no null scores below zero
     scores = pd.Series(ndtri((values.rank() - 0.5) / len(values)), index=values.index)
     scores -= 1e-12 * np.arange(len(scores))  # gseapy would order ties as it likes, and warn of it
-    # positions instead of names: gseapy changes case and drops what looks like missing
-    code = {gene: f"G{i}" for i, gene in enumerate(universe)}
-    keys = {f"S{i}": key for i, key in enumerate(sets)}
-    coded = {name: [code[gene] for gene in sets[key]] for name, key in keys.items()}
-    table = _gseapy(scores.set_axis([code[gene] for gene in scores.index]), coded, seed)
+    codes, keys = Codes(universe), {f"S{i}": key for i, key in enumerate(sets)}
+    coded = {name: codes.of(sets[key]) for name, key in keys.items()}
+    table = _gseapy(scores.set_axis(codes.of(scores.index)), coded, seed)
     rows = []
     for term, es, nes, pvalue, lead in table[["Term", "ES", "NES", "NOM p-val", "Lead_genes"]].itertuples(index=False):
         key = keys[term]
-        leading = ";".join(universe[int(name[1:])] for name in str(lead).split(";") if name)
+        leading = ";".join(codes.names(str(lead)))
         rows.append((*key, len(sets[key]), float(es), float(nes), float(pvalue), float("nan"), leading))
     result = pd.DataFrame(rows, columns=list(_COLUMNS))
     result["padj"] = benjamini_hochberg(result["pvalue"].to_numpy(dtype=float))
