@@ -19,6 +19,7 @@ from grnlab.evaluate import GoldStandard, candidate_universe
 from grnlab.evaluate.baselines import log_normalise
 from grnlab.evaluate.uncertainty import score_universe
 from grnlab.genes import GeneVocab
+from grnlab.network.partition import seeded_igraph
 from grnlab.objectives import DiscreteNoise
 from grnlab.tasks import FineTuneConfig
 from grnlab.training.gene_vectors import coexpression_vectors
@@ -52,14 +53,14 @@ def genes(bench: Bench) -> Iterator[Row]:
     rewired = []
     for seed in range(n_draws):
         drawn = network.copy()
-        with seeded(seed):
+        with seeded_igraph(seed):
             drawn.rewire(10 * drawn.ecount())
         rewired.append(np.array(drawn.get_edgelist()))
     for name, vectors in tables.items():
         x = vectors[inside] / np.linalg.norm(vectors[inside], axis=1, keepdims=True)
         near = NearestNeighbors(n_neighbors=16, algorithm="brute").fit(x).kneighbors(x, return_distance=False)[:, 1:]
         graph = igraph.Graph(n=len(x), edges=np.column_stack([np.repeat(np.arange(len(x)), 15), near.ravel()]))
-        with seeded(bench.seed):
+        with seeded_igraph(bench.seed):
             member = np.array(graph.simplify().community_leiden("modularity", n_iterations=10).membership)
         n_clusters = member.max() + 1
         observed = within(np.array(network.get_edgelist()), member, n_clusters)
@@ -95,13 +96,6 @@ def within(edges: np.ndarray, member: np.ndarray, n_clusters: int) -> np.ndarray
     """Edges inside each cluster."""
     same = member[edges[:, 0]] == member[edges[:, 1]]
     return np.bincount(member[edges[same, 0]], minlength=n_clusters)
-
-
-def seeded(seed: int) -> Any:
-    """Igraph's draws from a generator of their own."""
-    from grnlab.network.partition import seeded_igraph
-
-    return seeded_igraph(seed)
 
 
 def transfer(bench: Bench) -> Iterator[Row]:

@@ -1,11 +1,9 @@
 """Where genes are drawn: a seeded force layout by igraph, packed so that small components stay near."""
 
-import contextlib
-import random
-from collections.abc import Iterator
-
 import numpy as np
 from scipy.spatial import cKDTree
+
+from grnlab.network.partition import seeded_igraph
 
 SPACING = 90.0  # wished distance between neighbouring genes, in units of the page
 _GRID_ABOVE = 1_000  # genes from which igraph's grid approximation replaces all-pairs repulsion
@@ -76,7 +74,7 @@ def layout(
 
     generator = np.random.default_rng(seed)
     placed = []
-    with _igraph_seed(seed):
+    with seeded_igraph(seed):
         for part in connected:
             start = _start(community[part], generator)
             points = _forces(graph.induced_subgraph(part.tolist()), start)
@@ -92,17 +90,6 @@ def _pull(edges: np.ndarray, strength: np.ndarray, community: np.ndarray) -> np.
     rank[np.argsort(strength, kind="stable")] = np.arange(1, len(edges) + 1) / len(edges)
     same = community[edges[:, 0]] == community[edges[:, 1]]
     return (0.3 + rank) * np.where(same, _SAME_COMMUNITY, 1.0)
-
-
-@contextlib.contextmanager
-def _igraph_seed(seed: int) -> Iterator[None]:
-    import igraph
-
-    igraph.set_random_number_generator(random.Random(seed))
-    try:
-        yield
-    finally:
-        igraph.set_random_number_generator(random)
 
 
 def _start(community: np.ndarray, generator: np.random.Generator) -> np.ndarray:
