@@ -10,6 +10,7 @@ import scipy.sparse as sp
 
 _CLOSE_TO_INTEGER = 1e-3
 _WORST_RESIDUE = 0.25  # a quarter of a count: half way to an ambiguous rounding
+_NOTHING_THERE = "{} is empty (None); put the raw counts there, or name the layer that holds them (layer=...)."
 _LARGEST_LOG = 50  # log1p of 5e21: no scaled count is as large, and expm1 is still finite
 
 
@@ -34,8 +35,7 @@ def check_counts(X: object, *, name: str = "adata.X") -> sp.csr_matrix:
     dtype('float32')
     """
     if X is None:
-        msg = f"{name} is empty (None); put the raw counts there, or name the layer that holds them (layer=...)."
-        raise ValueError(msg)
+        raise ValueError(_NOTHING_THERE.format(name))
     matrix = _as_csr(X, name)
     if 0 in matrix.shape or matrix.nnz == 0:
         msg = (
@@ -119,9 +119,11 @@ def matrix_of(adata: ad.AnnData, layer: str | None) -> Any:
     Raises
     ------
     ValueError
-        When there is no such layer.
+        When ``X`` is empty, or there is no such layer.
     """
     if layer is None:
+        if adata.X is None:
+            raise ValueError(_NOTHING_THERE.format("adata.X"))
         return adata.X
     if layer not in adata.layers:
         msg = f"layer={layer!r} is not in adata.layers; there are {sorted(adata.layers)}."
@@ -243,6 +245,11 @@ def recover_counts(adata: ad.AnnData, *, use_raw: bool = False) -> ad.AnnData:
 def sum_duplicate_genes(adata: ad.AnnData) -> ad.AnnData:
     """Add up the columns that share a gene name; the first place of each name is kept.
 
+    Raises
+    ------
+    ValueError
+        When ``X`` is empty.
+
     Examples
     --------
     >>> import pandas as pd
@@ -254,7 +261,7 @@ def sum_duplicate_genes(adata: ad.AnnData) -> ad.AnnData:
     fold = sp.csr_matrix((np.ones(len(codes), dtype=np.float32), (np.arange(len(codes)), codes)))
     var = adata.var[~adata.var_names.duplicated()].copy()
     var.index = names
-    return ad.AnnData(sp.csr_matrix(sp.csr_matrix(adata.X) @ fold), obs=adata.obs.copy(), var=var)
+    return ad.AnnData(sp.csr_matrix(sp.csr_matrix(matrix_of(adata, None)) @ fold), obs=adata.obs.copy(), var=var)
 
 
 def _as_csr(X: object, name: str) -> sp.csr_matrix:

@@ -7,7 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from grnlab.data import check_counts, recover_counts, sum_duplicate_genes
+from grnlab.attention.null import shuffle_genes
+from grnlab.data import check_counts, check_signatures, recover_counts, sum_duplicate_genes
+from grnlab.data.continuous import pseudo_counts
 from grnlab.data.counts import counts_of, totals_of
 from grnlab.datasets import pbmc68k
 
@@ -227,3 +229,9 @@ def test_totals_of_cells_without_counts_are_refused():
     assert totals_of(counts[[0, 2]], names[[0, 2]]).tolist() == [3, 3]
     with pytest.raises(ValueError, match="1 cells have no counts, the first is 'b'"):
         totals_of(counts, names)
+
+
+@pytest.mark.parametrize("read", [sum_duplicate_genes, pseudo_counts, check_signatures, counts_of, shuffle_genes])
+def test_an_empty_matrix_is_told(read):
+    with pytest.raises(ValueError, match=r"adata.X is empty \(None\)"):
+        read(ad.AnnData(obs=pd.DataFrame(index=["a", "b"]), var=pd.DataFrame(index=["A"])))
