@@ -65,6 +65,7 @@ def test_a_batch_larger_than_the_cells(make_cells, human_model):
 
 def test_a_printed_model_is_one_line(human_model):
     assert str(human_model) == "ScPrint 'untrained': 2 layers × 2 heads, 60 genes, 0.0 M parameters"
+    assert human_model._repr_html_().startswith("<code>ScPrint &#x27;untrained&#x27;: 2 layers")
     assert "(gene_embedding)" in repr(human_model)
 
 

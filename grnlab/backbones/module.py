@@ -1,5 +1,6 @@
 """What the models of this package have in common, whatever their architecture."""
 
+import html
 import math
 from collections.abc import Iterable
 from typing import Any, cast
@@ -52,6 +53,10 @@ class BackboneModule(nn.Module):
             f"{type(self).__name__} {self.name!r}: {spec.n_layers} layers × {spec.n_heads} heads, "
             f"{len(self.vocab):,} genes, {n_weights / 1e6:.1f} M parameters"
         )
+
+    def _repr_html_(self) -> str:
+        """That line in notebooks, too."""
+        return f"<code>{html.escape(str(self))}</code>"
 
     def tokenize(self, counts: sp.csr_matrix, tokens: np.ndarray, totals: np.ndarray, *, context: str) -> CellTokens:
         """Genes and their counts as they are, see :func:`grnlab.data.tokens.tokenize`."""
