@@ -11,10 +11,10 @@ import pandas as pd
 from grnlab.attention import AttentionMaps
 from grnlab.heads import HeadSet
 from grnlab.network.blocks import infer_from_blocks
-from grnlab.network.differential import DifferentialNetworks, permutation_test
+from grnlab.network.differential import DifferentialNetworks, check_test, permutation_test
 from grnlab.network.network import GeneNetwork
 from grnlab.network.rules import EdgeRules
-from grnlab.network.stability import bootstrap
+from grnlab.network.stability import bootstrap, check_size
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +38,7 @@ def compare_blocks(
     test: dict[str, Any],
 ) -> DifferentialNetworks:
     """Cut the cells of two conditions into blocks, pool these once, and shuffle them; see `tl.compare_conditions`."""
+    check_test(**test)  # before the model runs
     columns = {"condition": condition, "units": units, "strata": strata}
     text = {argument: _text(adata, column, argument) for argument, column in columns.items() if column is not None}
     labels = text["condition"]
@@ -85,6 +86,7 @@ def bootstrap_blocks(
         text = _text(adata, units, "units")
         cells = adata[(text != "").to_numpy()]
         block = pd.factorize(text[text != ""])[0]
+    check_size(int(block.max(initial=-1)) + 1, n_bootstraps)
     maps = _pooled(cells.copy(), block, pool)
     infer = infer_from_blocks(maps, heads, rules, name=name)
     return bootstrap(infer, len(maps.groups), n_bootstraps=n_bootstraps, seed=seed)

@@ -173,13 +173,7 @@ def permutation_test(
     >>> bool(found.edges["pvalue"].iloc[0] < 0.05), found.a.name
     (True, 'sick')
     """
-    check_count(n_permutations, argument="n_permutations")
-    if null not in NULLS:
-        msg = f"null must be one of {', '.join(NULLS)}, got {null!r}."
-        raise ValueError(msg)
-    if not 0 <= min_frequency <= 1:
-        msg = f"min_frequency must be a share from 0 to 1, got {min_frequency!r}."
-        raise ValueError(msg)
+    check_test(n_permutations=n_permutations, null=null, min_frequency=min_frequency)
     given = Labels(labels, a=a, b=b, units=units, strata=strata)
     given.tell(n_permutations)
     collected = Labellings()
@@ -202,3 +196,14 @@ def permutation_test(
         n_permutations=len(labellings) - 1,
         _hubs=collected.hubs(null),
     )
+
+
+def check_test(*, n_permutations: int, null: str, min_frequency: float) -> None:
+    """Refuse settings of `permutation_test` that make no sense."""
+    check_count(n_permutations, argument="n_permutations")
+    if null not in NULLS:
+        msg = f"null must be one of {', '.join(NULLS)}, got {null!r}."
+        raise ValueError(msg)
+    if not 0 <= min_frequency <= 1:
+        msg = f"min_frequency must be a share from 0 to 1, got {min_frequency!r}."
+        raise ValueError(msg)

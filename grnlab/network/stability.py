@@ -62,11 +62,7 @@ def bootstrap(
     >>> bootstrap(infer, 10, n_bootstraps=5).edges["confidence"].tolist()
     [1.0]
     """
-    check_count(n_rows, argument="n_rows")
-    check_count(n_bootstraps, argument="n_bootstraps")
-    if n_rows < 2 or n_bootstraps < 1:
-        msg = f"a bootstrap needs 2 rows and 1 sample, got n_rows={n_rows} and n_bootstraps={n_bootstraps}."
-        raise ValueError(msg)
+    check_size(n_rows, n_bootstraps)
     members = _members(n_rows, units)
     network = infer(np.arange(n_rows))
     names = network.genes.index
@@ -88,6 +84,15 @@ def bootstrap(
         "weight_sd": np.sqrt(np.maximum(squares / n_bootstraps - mean**2, 0.0)),
     }
     return network._with_edge_columns(columns)
+
+
+def check_size(n_rows: int, n_bootstraps: int) -> None:
+    """Refuse numbers of rows and samples that make no bootstrap."""
+    check_count(n_rows, argument="n_rows")
+    check_count(n_bootstraps, argument="n_bootstraps")
+    if n_rows < 2 or n_bootstraps < 1:
+        msg = f"a bootstrap needs 2 rows and 1 sample, got n_rows={n_rows} and n_bootstraps={n_bootstraps}."
+        raise ValueError(msg)
 
 
 def _members(n_rows: int, units: Sequence[str] | None) -> list[np.ndarray]:

@@ -109,8 +109,12 @@ def test_settings_are_those_of_infer_networks_and_checked_before_the_model_runs(
     monkeypatch.setattr("grnlab.tl._conditions.attention", None)
     with pytest.raises(TypeError, match="topk"):
         gl.tl.compare_conditions(cells, human_model, topk=3, **options)
+    with pytest.raises(ValueError, match="null must be one of edge, pooled, got 'egde'"):
+        gl.tl.compare_conditions(cells, human_model, null="egde", **options)
     with pytest.raises(ValueError, match="per='gene' is unknown"):
         gl.tl.bootstrap_networks(cells, human_model, per="gene")
+    with pytest.raises(ValueError, match="n_bootstraps=0"):
+        gl.tl.bootstrap_networks(cells, human_model, n_bootstraps=0)
 
 
 def test_strata(cells, human_model, quick):
