@@ -3,6 +3,7 @@
 Shape suffixes: B cells, T gene tokens, P prefix tokens, M model dimension.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -78,6 +79,18 @@ class AttentionSpec:
         if self.kind not in ATTENTION_KINDS:
             msg = f"kind={self.kind!r} is unknown; choose one of {ATTENTION_KINDS}."
             raise ValueError(msg)
+
+    @classmethod
+    def softmax(cls, n_layers: int, d_model: int, n_heads: int, *, n_prefix: int) -> "AttentionSpec":
+        """Softmax attention whose heads share the model dimension, of scale 1/√d_head.
+
+        Parameters
+        ----------
+        n_layers, d_model, n_heads, n_prefix
+            Sizes.
+        """
+        d_head = d_model // n_heads
+        return cls(n_layers, n_heads, d_head, 1 / math.sqrt(d_head), n_prefix)
 
     @property
     def arithmetic(self) -> str:

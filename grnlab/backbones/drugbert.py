@@ -99,8 +99,7 @@ class DrugBert(BackboneModule):
     @property
     def attention(self) -> AttentionSpec:
         """Sizes and scale of the attention."""
-        d_head = self.config.d_model // self.config.n_heads
-        return AttentionSpec(self.config.n_layers, self.config.n_heads, d_head, 1 / math.sqrt(d_head), n_prefix=1)
+        return AttentionSpec.softmax(self.config.n_layers, self.config.d_model, self.config.n_heads, n_prefix=1)
 
     def output_projections(self) -> list[Tensor]:
         """What turns the values of each head into what it adds to a token, per layer: shape (H, M, d_head)."""

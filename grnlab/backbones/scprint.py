@@ -151,9 +151,8 @@ class ScPrint(ClassifyingModule):
     def attention(self) -> AttentionSpec:
         """Sizes and scale of the attention."""
         config = self.config
-        d_head = config.d_model // config.n_heads
         n_prefix = 2 + len(config.classes)
-        return AttentionSpec(config.n_layers, config.n_heads, d_head, 1 / math.sqrt(d_head), n_prefix)
+        return AttentionSpec.softmax(config.n_layers, config.d_model, config.n_heads, n_prefix=n_prefix)
 
     def output_projections(self) -> list[Tensor]:
         """What turns the values of each head into what it adds to a token, per layer: shape (H, M, d_head)."""

@@ -23,9 +23,8 @@ from grnlab.backbones.xtrimogene_config import PARTS, XTrimoGeneConfig
 from grnlab.backbones.xtrimogene_tokens import DepthEncoded, DepthTokens, pool, target_of, visible, visible_only
 from grnlab.data.tokens import CellTokens
 from grnlab.genes import GeneVocab
-from grnlab.nn import CountDistribution, PerformerStack, Recorder, TransformerStack
+from grnlab.nn import BlockStack, CountDistribution, PerformerStack, Recorder, TransformerStack
 from grnlab.nn.attention import head_projections
-from grnlab.nn.blocks import BlockStack
 from grnlab.nn.discretize import AutoDiscretization
 from grnlab.nn.performer import rows_of, take_rows
 from grnlab.nn.post_norm import PostNormStack
@@ -110,8 +109,7 @@ class XTrimoGene(BackboneModule):
             attention = self.decoder.layers[0].attention
             n_features = len(attention.projection_RD)
             return AttentionSpec(config.n_decoder_layers, attention.n_heads, n_features, 1.0, _N_PREFIX, "kernel")
-        d_head = config.d_model // config.n_heads
-        return AttentionSpec(config.n_layers, config.n_heads, d_head, d_head**-0.5, _N_PREFIX)
+        return AttentionSpec.softmax(config.n_layers, config.d_model, config.n_heads, n_prefix=_N_PREFIX)
 
     @property
     def tokens_per_cell(self) -> int:

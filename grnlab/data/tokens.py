@@ -60,24 +60,14 @@ def _moved(value: Any, device: torch.device | str) -> Any:
 
 
 def shared_context(counts: sp.csr_matrix, tokens: np.ndarray, totals: np.ndarray) -> CellTokens:
-    """Every cell with the same genes, zeros included.
-
-    Parameters
-    ----------
-    counts
-        Shape (n_cells, n_genes), columns in the order of `tokens`.
-    tokens
-        Gene tokens, shape (n_genes,).
-    totals
-        Total counts per cell over all genes of the data set, shape (n_cells,).
-    """
+    """Every cell with the same genes, zeros included. Parameters as in :func:`tokenize`."""
     values = torch.from_numpy(counts.toarray().astype(np.float32, copy=False))
     genes = torch.from_numpy(np.asarray(tokens, dtype=np.int64)).expand(len(values), -1)
     return CellTokens(genes, values, torch.as_tensor(totals, dtype=torch.float32))
 
 
 def expressed_context(counts: sp.csr_matrix, tokens: np.ndarray, totals: np.ndarray) -> CellTokens:
-    """Every cell with the genes it expresses, padded to the longest cell. Parameters as in :func:`shared_context`."""
+    """Every cell with the genes it expresses, padded to the longest cell. Parameters as in :func:`tokenize`."""
     lengths = np.diff(counts.indptr)
     width = max(int(lengths.max(initial=0)), 1)
     real = np.arange(width) < lengths[:, None]

@@ -1,13 +1,14 @@
 """Parts that backbones are built from."""
 
 from grnlab.nn.attention import Recorder, SelfAttention, attend
-from grnlab.nn.blocks import TransformerBlock, TransformerStack
+from grnlab.nn.blocks import BlockStack, TransformerBlock, TransformerStack
 from grnlab.nn.decoders import CellDecoder, ClassDecoder, CountDistribution, ExpressionDecoder
 from grnlab.nn.embeddings import DepthEncoder, GenomePosition, ValueEncoder
-from grnlab.nn.performer import FavorAttention, PerformerBlock, PerformerStack
+from grnlab.nn.performer import FavorAttention, PerformerStack
 from grnlab.nn.sequence_decoder import SequenceDecoder
 
 __all__ = [
+    "BlockStack",
     "CellDecoder",
     "ClassDecoder",
     "CountDistribution",
@@ -15,7 +16,6 @@ __all__ = [
     "ExpressionDecoder",
     "FavorAttention",
     "GenomePosition",
-    "PerformerBlock",
     "PerformerStack",
     "Recorder",
     "SelfAttention",

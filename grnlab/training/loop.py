@@ -139,7 +139,7 @@ class Loop(L.Callback):
         if module.device.type == "cpu" or progress.step % _LOOK_EVERY == 0 or logs or validates or saves:
             self._look(module)
         if logs:
-            self._log_training(trainer, module)
+            self._log_training(trainer)
         if validates:
             self._validate(trainer, module)
         ends = ends or progress.ended(config)  # validation may have ended it
@@ -189,7 +189,7 @@ class Loop(L.Callback):
             self.since_point.add(of_batch)
             self.since_log.add(of_batch)
 
-    def _log_training(self, trainer: L.Trainer, module: PretrainModule) -> None:
+    def _log_training(self, trainer: L.Trainer) -> None:
         config, progress, now = self.config, self.progress, time.monotonic()
         means = dict(zip(self.curve.names, self.since_log.mean().tolist(), strict=True))
         self.since_log.clear()

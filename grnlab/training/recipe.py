@@ -142,7 +142,7 @@ class Recipe:
         cells = load_collection(
             _paths(folder, data),
             vocab,
-            label={name: self._label(name, folder) for name in data.labels},
+            label={name: self._label(name) for name in data.labels},
             rules=data.rules,
             slot=data.slot,
             on_error=data.on_error,
@@ -169,7 +169,7 @@ class Recipe:
         taken = {name: value for name, value in from_labels.items() if name in _keys(config)}
         return config.from_dict({**self.model, **taken})
 
-    def _label(self, name: str, folder: Path) -> Label:
+    def _label(self, name: str) -> Label:
         label = self.data.labels[name]
         if label.classes == "coarse":
             return Label(label.column, CELL_TYPES, coarse_cell_type, required=label.required)

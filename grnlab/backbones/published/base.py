@@ -15,9 +15,8 @@ from grnlab.backbones.base import AttentionSpec, Encoded
 from grnlab.backbones.module import BackboneModule, behind_prefix
 from grnlab.data.tokens import CellTokens
 from grnlab.genes import GeneVocab
-from grnlab.nn import Recorder
+from grnlab.nn import BlockStack, Recorder
 from grnlab.nn.attention import head_projections
-from grnlab.nn.blocks import BlockStack
 
 
 class PublishedModel(BackboneModule, ABC):
@@ -62,8 +61,7 @@ class PublishedModel(BackboneModule, ABC):
     def attention(self) -> AttentionSpec:
         """Sizes and scale of the attention."""
         config = self.config
-        d_head = config.d_model // config.n_heads
-        return AttentionSpec(config.n_layers, config.n_heads, d_head, d_head**-0.5, self.n_prefix)
+        return AttentionSpec.softmax(config.n_layers, config.d_model, config.n_heads, n_prefix=self.n_prefix)
 
     def output_projections(self) -> list[Tensor]:
         """What turns the values of each head into what it adds to a token, per layer: shape (H, M, d_head)."""
