@@ -83,6 +83,7 @@ def small_cases(n_genes: int, n_edges: int) -> dict[str, Callable[[], Any]]:
         "signs, Spearman, 500 cells": lambda: sign_edges(net, cells, names.tolist()),
         "regulons": net.to_regulons,
         "hubs, eight centralities": net.hubs,
+        "hubs, betweenness": lambda: net.hubs("betweenness"),
         "compare two networks": lambda: nets.compare("net 0", "net 1").centralities(),
         "communities, Leiden (igraph)": net.communities,
         "communities, Louvain": lambda: net.communities(method="louvain"),

@@ -19,6 +19,7 @@ from grnlab.data.counts import counts_of
 from grnlab.data.names import align_genes
 from grnlab.data.select import select_genes
 from grnlab.network import GeneNetwork, NetworkSet, combine
+from grnlab.network.rules import EdgeRules
 from grnlab.viz import write_page
 
 
@@ -96,8 +97,8 @@ def compare_models(
     genes
         How many of the genes that all models know, ``"all"``, or their names in the data.
     settings
-        As in :func:`grnlab.tl.infer_networks`; `regulators` are names in the data. By default these are the
-        transcription factors.
+        `top_k`, `per`, `regulators`, `symmetrize`, `apc` and `min_fraction`, as in
+        :func:`grnlab.tl.infer_networks`; `regulators` are names in the data.
 
     Raises
     ------
@@ -116,8 +117,8 @@ def compare_models(
     if len(models) < 2:
         msg = f"models holds {len(models)}; a comparison needs two or more."
         raise ValueError(msg)
+    regulators = EdgeRules(**settings).regulators
     chosen, is_tf = _common_genes(adata, models, genes, layer)
-    regulators = settings.pop("regulators", "tf")
     if isinstance(regulators, str):
         regulators = list(chosen[is_tf] if regulators == "tf" else chosen)
     maps, networks = {}, {}
@@ -133,7 +134,7 @@ def compare_models(
             skip_small=skip_small,
         )
         own = [symbols[gene] for gene in regulators if gene in symbols]
-        networks[name] = _named_as_in_data(tl.infer_networks(maps[name], regulators=own, **settings))
+        networks[name] = _named_as_in_data(tl.infer_networks(maps[name], **settings | {"regulators": own}))
     groups = list(next(iter(networks.values())))
     rows = [
         {"group": group, "a": a, "b": b}

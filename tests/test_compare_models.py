@@ -103,6 +103,12 @@ def test_the_order_of_columns_changes_nothing(found, make_cells, human_model, ot
 def test_errors(make_cells, human_model, other_model):
     with pytest.raises(ValueError, match="models holds 1; a comparison needs two or more"):
         compare_models(make_cells(), {"one": human_model})
+    with pytest.raises(ValueError, match="top_k=0 must be"):
+        compare_models(make_cells(), {"one": human_model, "other": other_model}, top_k=0)
+    with pytest.raises(ValueError, match="regulators='TF' is unknown"):
+        compare_models(make_cells(), {"one": human_model, "other": other_model}, regulators="TF")
+    with pytest.raises(TypeError, match="topk"):
+        compare_models(make_cells(), {"one": human_model, "other": other_model}, topk=3)
     adata = make_cells()
     names = [name for name in adata.var_names if other_model.vocab.token(name) is None][:5]
     names += [name for name in adata.var_names if other_model.vocab.token(name) is not None][:1]

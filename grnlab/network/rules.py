@@ -18,7 +18,7 @@ class EdgeRules:
     Raises
     ------
     ValueError
-        When `per` is unknown, or `top_k` is no whole number of at least 1.
+        When `per` or `regulators` is unknown, or `top_k` is no whole number of at least 1.
 
     Examples
     --------
@@ -40,6 +40,9 @@ class EdgeRules:
         if not isinstance(self.top_k, int | np.integer) or self.top_k < 1:
             msg = f"top_k={self.top_k!r} must be a whole number of at least 1."
             raise ValueError(msg)
+        if isinstance(self.regulators, str) and self.regulators not in ("tf", "all"):
+            msg = f"regulators={self.regulators!r} is unknown; choose 'tf' or 'all', or give gene names in a list."
+            raise ValueError(msg)
 
     def allowed(self, genes: pd.DataFrame) -> np.ndarray:
         """Rows of a table of genes that may regulate, increasing.
@@ -54,9 +57,6 @@ class EdgeRules:
             return np.sort(genes.index.get_indexer(names))
         if self.regulators == "all":
             return np.arange(len(genes))
-        if self.regulators != "tf":
-            msg = f"regulators={self.regulators!r} is unknown; choose 'tf' or 'all', or give gene names in a list."
-            raise ValueError(msg)
         if "is_tf" not in genes.columns:
             msg = "regulators='tf', but the table of genes has no column 'is_tf'; add it, give names, or 'all'."
             raise ValueError(msg)
