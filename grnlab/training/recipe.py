@@ -156,15 +156,28 @@ class Recipe:
         return cells
 
     def model_config(self, cells: CellCollection, folder: Path) -> Any:
-        """Architecture, with a class for every label that has two or more values among the cells, if it has classes."""
-        classes, groups = {}, {}
+        """Architecture, with a class for every label that has two or more values among the cells, if it has classes.
+
+        Raises
+        ------
+        ValueError
+            When it has classes, but not of several levels, and a label has.
+        """
+        classes: dict[str, tuple[str, ...]] = {}
+        groups: dict[str, dict[str, tuple[str, ...]]] = {}
         for name, label in self.data.labels.items():
-            values = cells.label_values[name]
+            classes[name] = cells.label_values[name]
             if label.ontology is not None:
-                values, groups[name] = read_hierarchy(folder / label.ontology).split(values)
-            if len(values) > 1:
-                classes[name] = tuple(values)
+                classes[name], groups[name] = read_hierarchy(folder / label.ontology).split(classes[name])
+        classes = {name: values for name, values in classes.items() if len(values) > 1}
+        groups = {name: coarse for name, coarse in groups.items() if name in classes}
         config = architectures()[self.architecture].config
+        if any(groups.values()) and "classes" in _keys(config) and "groups" not in _keys(config):
+            msg = (
+                f"architecture={self.architecture!r} tells labels of one level, but {sorted(groups)} have more among "
+                "the cells; leave ontology out, or train 'scprint'."
+            )
+            raise ValueError(msg)
         from_labels = {"classes": classes, "groups": groups}
         taken = {name: value for name, value in from_labels.items() if name in _keys(config)}
         return config.from_dict({**self.model, **taken})

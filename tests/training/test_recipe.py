@@ -104,6 +104,27 @@ def test_labels_at_several_levels(tmp_path, recipe_file, vocab):
     np.testing.assert_array_equal(names[kept], written)
 
 
+def levels(tmp_path, types, vocab, *, architecture="scprint"):
+    """Configuration of a model of cells whose types stand at two levels."""
+    (tmp_path / "types.csv").write_text("child,parent\nB cell,A lymphocyte\nT cell,A lymphocyte\n")
+    text = RECIPE.replace("cell_type: cell_type", "cell_type: {column: cell_type, ontology: types.csv}")
+    (tmp_path / "mine.yaml").write_text(text + f"architecture: {architecture}\n")
+    cells(tmp_path / "a.h5ad", vocab, types=types)
+    recipe = read_recipe(tmp_path / "mine.yaml")
+    return recipe.model_config(recipe.cells(tmp_path, vocab), tmp_path)
+
+
+def test_one_leaf_is_no_class(tmp_path, vocab):
+    config = levels(tmp_path, ("B cell", "A lymphocyte"), vocab)
+    assert (config.classes, config.groups) == ({}, {})
+
+
+def test_levels_need_an_architecture_that_tells_them(tmp_path, vocab):
+    assert levels(tmp_path, ("B cell", "T cell"), vocab, architecture="celllm").classes["cell_type"]
+    with pytest.raises(ValueError, match=r"architecture='celllm' tells labels of one level, but \['cell_type'\]"):
+        levels(tmp_path, ("B cell", "T cell", "A lymphocyte"), vocab, architecture="celllm")
+
+
 @pytest.mark.parametrize(
     ("before", "after", "message"),
     [
