@@ -204,9 +204,9 @@ class DrugBert(BackboneModule):
         labels = dict(tokens.labels)
         if "cell" in condition:
             labels["cell"] = torch.full((n_cells,), condition["cell"])
-        return SignatureTokens(
-            **{name: value for name, value in vars(tokens).items() if name in CellTokens.__dataclass_fields__}
-            | {"labels": labels},
+        return tokens.into(
+            SignatureTokens,
+            labels=labels,
             drug_BF=None if drug_F is None else drug_F.expand(n_cells, -1),
             log_dose_B=None if log_dose is None else torch.full((n_cells,), float(log_dose)),
             given=True,

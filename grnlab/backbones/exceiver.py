@@ -70,7 +70,7 @@ class ExceiverConfig(ClassesConfig):
         self.check_labels()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class QueriedTokens(CellTokens):
     """Cells of which only some genes are asked for.
 
@@ -80,10 +80,10 @@ class QueriedTokens(CellTokens):
         Places of the genes that ask the latents, int64.
     """
 
-    query_BQ: Tensor = field(default_factory=lambda: torch.zeros(0, 0, dtype=torch.int64))
+    query_BQ: Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ExceiverEncoded(Encoded):
     """Output of :class:`Exceiver`; the gene tokens are those asked for, all by default.
 
@@ -97,9 +97,9 @@ class ExceiverEncoded(Encoded):
         Total counts of the cells.
     """
 
-    latents_BNM: Tensor = field(default_factory=lambda: torch.zeros(0))
-    genes_BQ: Tensor = field(default_factory=lambda: torch.zeros(0))
-    totals_B: Tensor = field(default_factory=lambda: torch.zeros(0))
+    latents_BNM: Tensor
+    genes_BQ: Tensor
+    totals_B: Tensor
 
 
 class Exceiver(ClassifyingModule):

@@ -139,7 +139,7 @@ class XTrimoGene(BackboneModule):
         if self.config.part == "encoder":
             return shown
         measured_G = torch.from_numpy(np.sort(np.asarray(tokens, dtype=np.int64)))
-        return DepthTokens(shown.genes_BT, shown.values_BT, shown.totals_B, shown.pad_BT, measured_G=measured_G)
+        return shown.into(DepthTokens, measured_G=measured_G)
 
     def embed(self, tokens: CellTokens) -> Tensor:
         """What enters the encoder, S and T first, of tokens that are all visible; (B, P + K, M)."""
@@ -221,8 +221,7 @@ class XTrimoGene(BackboneModule):
             )
             raise ValueError(msg)
         shown, place_BK = visible_only(tokens)
-        asked = DepthTokens(shown.genes_BT, shown.values_BT, shown.totals_B, shown.pad_BT, target_B=target_of(tokens))
-        return asked, place_BK
+        return shown.into(DepthTokens, target_B=target_of(tokens)), place_BK
 
     def _unseen(self, tokens: CellTokens) -> Tensor:
         """Embedding of zero at every gene, of the mask at hidden ones, (B, T, M)."""

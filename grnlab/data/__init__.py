@@ -1,4 +1,4 @@
-"""Data: counts that are counts, cells as tokens, and collections of cells to train on."""
+"""Data: counts that are counts, cells as tokens, collections to train on, their labels, signatures of drugs."""
 
 from grnlab.data.collection import CellCollection
 from grnlab.data.counts import check_counts, recover_counts, sum_duplicate_genes

@@ -66,7 +66,7 @@ class SignatureCollection(CellCollection):
         self, counts: sp.csr_matrix, place: np.ndarray, rows: np.ndarray, n_tokens: int, generator: np.random.Generator
     ) -> SignatureTokens:
         tokens = super()._contexts(counts, place, rows, n_tokens, generator)
-        return SignatureTokens(**vars(tokens), **self.conditions(rows))
+        return tokens.into(SignatureTokens, **self.conditions(rows))
 
     def conditions(self, rows: np.ndarray) -> dict[str, Any]:
         """Drug features and doses of some signatures, as :class:`SignatureTokens` takes them."""

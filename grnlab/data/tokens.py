@@ -4,13 +4,15 @@ Shape suffixes: B cells of a batch, T gene tokens of a cell.
 """
 
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import scipy.sparse as sp
 import torch
 from grnlab_kernels.sampling import sample_csr
 from torch import Tensor
+
+Kind = TypeVar("Kind", bound="CellTokens")
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,18 @@ class CellTokens:
     def to(self, device: torch.device | str) -> Self:
         """Move every tensor to a device."""
         return replace(self, **{one.name: _moved(getattr(self, one.name), device) for one in fields(self)})
+
+    def into(self, kind: type[Kind], **changes: Any) -> Kind:
+        """The same tokens as a kind that says more, with some fields changed; what another kind says is left out.
+
+        Parameters
+        ----------
+        kind
+            The class of tokens.
+        changes
+            Its own fields, and others to change.
+        """
+        return kind(**{one.name: getattr(self, one.name) for one in fields(CellTokens)} | changes)
 
 
 def _moved(value: Any, device: torch.device | str) -> Any:

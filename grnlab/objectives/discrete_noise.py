@@ -75,15 +75,7 @@ class DiscreteNoise:
         draw_BT = uniform(tokens.values_BT, generator=generator).masked_fill(~expressed_BT, -1.0)
         query_BQ = draw_BT.topk(n_hidden, dim=1).indices
         hidden_BT = torch.zeros_like(expressed_BT).scatter(1, query_BQ, True) & enough_B.unsqueeze(1)
-        return QueriedTokens(
-            tokens.genes_BT,
-            tokens.values_BT,
-            tokens.totals_B,
-            tokens.pad_BT,
-            hidden_BT,
-            labels=tokens.labels,
-            query_BQ=query_BQ,
-        )
+        return tokens.into(QueriedTokens, hidden_BT=hidden_BT, query_BQ=query_BQ)
 
     def loss(self, model: Exceiver, encoded: Encoded, *, seen: CellTokens, target: CellTokens) -> Tensor:
         """Mean squared error of the standard scores of the hidden genes."""

@@ -1,6 +1,6 @@
 """Predict a cell at its own depth from a shallower copy (scFoundation, doi:10.1038/s41592-024-02305-7)."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -76,14 +76,11 @@ class ReadDepth:
             hidden_BT = hidden_BT | tokens.hidden_BT
         shown_BT = tokens.real_BT & ~hidden_BT & ~swapped_BT
         swapped_BT = swapped_BT & shown_BT.any(1, keepdim=True)
-        given = {one.name: getattr(tokens, one.name) for one in fields(CellTokens)}
-        return DepthTokens(
-            **given
-            | {
-                "values_BT": torch.where(swapped_BT, _of_others(values_BT, shown_BT, other_BT), values_BT),
-                "totals_B": source_B.clamp(min=1),
-                "hidden_BT": hidden_BT,
-            },
+        return tokens.into(
+            DepthTokens,
+            values_BT=torch.where(swapped_BT, _of_others(values_BT, shown_BT, other_BT), values_BT),
+            totals_B=source_B.clamp(min=1),
+            hidden_BT=hidden_BT,
             target_B=total_B,
             asked_BT=chosen_BT,
         )

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -5,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from grnlab.data import CellTokens, SignatureTokens
 from grnlab.data.tokens import expressed_context, sample_context, shared_context
 
 COUNTS = sp.csr_matrix(np.array([[0, 2, 1], [5, 0, 0], [0, 0, 0]], dtype=np.float32))
@@ -93,3 +96,13 @@ def test_an_expressed_gene_must_be_available():
     dense[0, 7] = 1
     with pytest.raises(ValueError, match="row 0 expresses gene 7, which is not in available"):
         sample_context(sp.csr_matrix(dense), np.array([0]), np.arange(5), 3, generator=np.random.default_rng(0))
+
+
+def test_tokens_become_a_kind_that_says_more():
+    tokens = shared_context(sp.csr_matrix(np.ones((2, 3))), np.arange(3), np.full(2, 3.0))
+    said = replace(tokens, labels={"cell": torch.tensor([0, 1])}).into(SignatureTokens, given=True)
+    assert (type(said), said.given, said.drug_BF) == (SignatureTokens, True, None)
+    assert said.genes_BT is tokens.genes_BT
+    less = said.into(CellTokens, totals_B=torch.zeros(2))
+    assert type(less) is CellTokens
+    assert (less.totals_B.tolist(), less.labels["cell"].tolist()) == ([0, 0], [0, 1])
