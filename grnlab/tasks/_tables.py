@@ -1,4 +1,4 @@
-"""Tables of responses and of features of lines and drugs, checked."""
+"""Tables of responses, effects and features, checked."""
 
 import numpy as np
 import pandas as pd
@@ -27,35 +27,35 @@ def check_responses(responses: pd.DataFrame) -> pd.DataFrame:
     return numbers
 
 
-def check_features(
-    features: pd.DataFrame, name: str, *, rows: pd.Index | None = None, columns: pd.Index | None = None
+def check_table(
+    table: pd.DataFrame, name: str, *, rows: pd.Index | None = None, columns: pd.Index | None = None
 ) -> None:
-    """Refuse features that are no table of finite numbers, or lack `rows` or `columns`.
+    """Refuse what is no table of finite numbers, names a row or column twice, or lacks `rows` or `columns`.
 
     Raises
     ------
     ValueError
-        When they do.
+        When it is such.
     """
-    if not isinstance(features, pd.DataFrame):
-        msg = f"{name} must be a data frame with one row each; got {type(features).__name__}."
+    if not isinstance(table, pd.DataFrame):
+        msg = f"{name} must be a data frame; got {type(table).__name__}."
         raise ValueError(msg)
-    if features.columns.has_duplicates:
-        repeated = list(features.columns[features.columns.duplicated()][:5])
+    if table.columns.has_duplicates:
+        repeated = list(table.columns[table.columns.duplicated()][:5])
         msg = f"{name} has the columns {repeated} more than once; give each a name of its own."
         raise ValueError(msg)
-    if features.index.has_duplicates:
-        msg = f"{name} has the rows {list(features.index[features.index.duplicated()][:5])} more than once."
+    if table.index.has_duplicates:
+        msg = f"{name} has the rows {list(table.index[table.index.duplicated()][:5])} more than once."
         raise ValueError(msg)
-    if rows is not None and len(lacking := rows.difference(features.index)):
+    if rows is not None and len(lacking := rows.difference(table.index)):
         msg = f"{name} lacks {len(lacking)} of {len(rows)} rows: {list(lacking[:5])}. Add them, or leave them out."
         raise ValueError(msg)
-    if columns is not None and len(lacking := columns.difference(features.columns)):
+    if columns is not None and len(lacking := columns.difference(table.columns)):
         msg = f"{name} lacks {len(lacking)} of the {len(columns)} columns of training: {list(lacking[:5])}."
         raise ValueError(msg)
-    if strange := [column for column, dtype in features.dtypes.items() if not pd.api.types.is_numeric_dtype(dtype)]:
+    if strange := [column for column, dtype in table.dtypes.items() if not pd.api.types.is_numeric_dtype(dtype)]:
         msg = f"{name} has columns without numbers, {strange[:5]}; encode them (pandas.get_dummies) or leave them out."
         raise ValueError(msg)
-    if not np.isfinite(features.to_numpy(dtype=np.float64)).all():
+    if not np.isfinite(table.to_numpy(dtype=np.float64)).all():
         msg = f"{name} holds NaN or infinite values; fill them in, or leave these rows out."
         raise ValueError(msg)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from grnlab.tasks._tables import check_features, check_responses
+from grnlab.tasks._tables import check_responses, check_table
 
 HEADS = ("ridge", "per_drug", "mlp")
 _ALPHAS = (1.0, 10.0, 100.0, 1_000.0, 10_000.0)
@@ -121,7 +121,7 @@ class DrugResponse:
         ValueError
             When features are missing, or the head knows only the drugs it was trained on.
         """
-        check_features(cell_features, "cell_features", columns=self._lines.columns)
+        check_table(cell_features, "cell_features", columns=self._lines.columns)
         lines = self._lines(cell_features)
         leads = pd.Series(self._of_lead.predict(self._lines.all(cell_features)), index=cell_features.index)
         leads.update(self.line_leads)
@@ -135,7 +135,7 @@ class DrugResponse:
         else:
             assert self._drugs is not None
             drug_features = self._features_of_drugs if drug_features is None else drug_features
-            check_features(drug_features, "drug_features", columns=self._drugs.columns)
+            check_table(drug_features, "drug_features", columns=self._drugs.columns)
             drugs, names = self._drugs(drug_features), drug_features.index
             means = pd.Series(self._of_mean.predict(self._drugs.all(drug_features)), index=names)
             means.update(self.drug_means)
@@ -269,9 +269,9 @@ def fit_drug_response(
             "or head='per_drug'."
         )
         raise ValueError(msg)
-    check_features(cell_features, "cell_features", rows=responses.index)
+    check_table(cell_features, "cell_features", rows=responses.index)
     if config.head != "per_drug" and drug_features is not None:
-        check_features(drug_features, "drug_features", rows=responses.columns)
+        check_table(drug_features, "drug_features", rows=responses.columns)
         drug_features = drug_features.loc[responses.columns]
     fitted = DrugResponse(config)
     fitted._fit(responses, cell_features.loc[responses.index], drug_features)

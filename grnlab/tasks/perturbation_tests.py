@@ -3,6 +3,8 @@
 import numpy as np
 import pandas as pd
 
+from grnlab.tasks._tables import check_table
+
 BASELINES = ("mean", "knn", "ridge")
 _NEIGHBOURS = 10
 _COMPONENTS = 50
@@ -21,16 +23,8 @@ def check_effects(effects: pd.DataFrame, gene_embeddings: pd.DataFrame) -> None:
     ValueError
         When a perturbed gene has no embedding, a table holds NaN, or a name occurs twice.
     """
-    for name, table in (("effects", effects), ("gene_embeddings", gene_embeddings)):
-        if not isinstance(table, pd.DataFrame):
-            msg = f"{name} must be a data frame; got {type(table).__name__}."
-            raise ValueError(msg)
-        if not np.isfinite(table.to_numpy(dtype=np.float64)).all():
-            msg = f"{name} holds NaN or infinite values; fill them in, or leave these rows out."
-            raise ValueError(msg)
-        if table.index.has_duplicates or table.columns.has_duplicates:
-            msg = f"{name} has a row or a column twice; average them first."
-            raise ValueError(msg)
+    check_table(effects, "effects")
+    check_table(gene_embeddings, "gene_embeddings")
     if unknown := sorted({part for name in effects.index for part in parts_of(name)} - set(gene_embeddings.index)):
         msg = f"effects perturbs {len(unknown)} genes that gene_embeddings lacks, {unknown[:5]}; leave them out."
         raise ValueError(msg)

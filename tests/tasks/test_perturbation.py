@@ -144,7 +144,7 @@ def test_bad_input_is_told(world):
     for arguments, options, message in (
         ((effects, embeddings.iloc[1:]), {}, r"lacks, \['G0'\]"),
         ((effects.mask(effects > 2), embeddings), {}, "effects holds NaN"),
-        ((pd.concat([effects, effects]), embeddings), {}, "twice"),
+        ((pd.concat([effects, effects]), embeddings), {}, "effects has the rows .* more than once"),
         ((effects.iloc[:2], embeddings), {}, "2 perturbations"),
         ((effects.to_numpy(), embeddings), {}, "must be a data frame"),
         ((effects, embeddings), {"graph": graph[["source"]]}, r"lacks the columns \['target'\]"),
