@@ -3,6 +3,7 @@
 import json
 import pickle
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -52,29 +53,36 @@ def _scprint(folder: Path) -> Path:
     return folder / "scprint.ckpt"
 
 
-def _fine_tuned(folder: Path) -> Path:
+def fine_tuned() -> FineTuned:
+    """Model with a head, as fine-tuning makes it."""
     from fuzz_readers import model
 
     torch.manual_seed(0)
     history = pd.DataFrame({"epoch": [1], "train_loss": [0.5], "val_loss": [0.5]})
     target = Target("kind", ("high", "low"))
-    tuned = FineTuned(
+    return FineTuned(
         model(), Head(8, 2, hidden=4), target, tokens=np.arange(5), history=history, provenance={"seed": 0}
     )
-    return tuned.save(folder / "tuned")
 
 
-def _known(folder: Path) -> Path:
+def known() -> KnownCells:
+    """Calibration of two labels."""
     rng, labels = np.random.default_rng(0), np.repeat(["B", "T"], 30)
-    known = gl.tasks.fit_known(rng.normal(size=(60, 3)) + 5 * (labels == "B")[:, None], labels, class_name="cell_type")
-    known.save(folder / "known.npz")
-    return folder / "known.npz"
+    return gl.tasks.fit_known(rng.normal(size=(60, 3)) + 5 * (labels == "B")[:, None], labels, class_name="cell_type")
 
 
-def _translator(folder: Path) -> Path:
+def translator() -> Translator:
+    """Weights of two heads."""
     held_out = pd.DataFrame([["group", 0, "a", "B", 10, 2, *[0.5] * (len(COLUMNS) - 6)]], columns=COLUMNS)
-    Translator(("one", "two"), np.array([0.5, -1.0]), 0.25, held_out, {"seed": 0}).save(folder / "translator.json")
-    return folder / "translator.json"
+    return Translator(("one", "two"), np.array([0.5, -1.0]), 0.25, held_out, {"seed": 0})
+
+
+def _saved(make: Callable[[], Any], name: str) -> Callable[[Path], Path]:
+    def save(folder: Path) -> Path:
+        make().save(folder / name)
+        return folder / name
+
+    return save
 
 
 def _results(folder: Path) -> Path:
@@ -99,8 +107,8 @@ READERS: dict[str, Reader] = {
     "published: scGPT": Reader(_scgpt, gl.load_model, ("args.json", "vocab.json", "best_model.pt")),
     "published: scPRINT": Reader(_scprint, gl.load_model),
     "published: scPRINT, pickles allowed": Reader(_scprint, lambda path: gl.load_model(path, allow_pickle=True)),
-    "fine-tuned model": Reader(_fine_tuned, FineTuned.load, ("fine_tuned.json", "head.safetensors")),
-    "known cells": Reader(_known, KnownCells.load),
-    "translator": Reader(_translator, Translator.load),
+    "fine-tuned model": Reader(_saved(fine_tuned, "tuned"), FineTuned.load, ("fine_tuned.json", "head.safetensors")),
+    "known cells": Reader(_saved(known, "known.npz"), KnownCells.load),
+    "translator": Reader(_saved(translator, "translator.json"), Translator.load),
     "streamed embeddings": Reader(_results, _go_on, ("run.json", "embedding.npy")),
 }

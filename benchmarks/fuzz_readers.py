@@ -129,12 +129,9 @@ def _sums(folder: Path) -> Path:
     return folder / "sums"
 
 
-def _headset(folder: Path) -> Path:
-    heads = (
-        HeadSet.from_pairs([(0, 0), (1, 1)], shape=(2, 2), name="chosen") if hasattr(HeadSet, "from_pairs") else None
-    )
-    heads = heads or HeadSet("chosen", torch.eye(2))
-    return heads.save(folder / "heads.json", overwrite=True)
+def headset(folder: Path) -> Path:
+    """Write a head set into a folder."""
+    return HeadSet("chosen", torch.eye(2)).save(folder / "heads.json", overwrite=True)
 
 
 def _stream(path: Path) -> None:
@@ -191,7 +188,7 @@ READERS: dict[str, Reader] = {
         lambda path: read_network(path, "sif"),
         ("network.sif", "nodes.tsv", "edges.tsv"),
     ),
-    "head set": Reader(_headset, HeadSet.load),
+    "head set": Reader(headset, HeadSet.load),
     "gold standard, csv": Reader(_text("gold.csv", _EDGES), gl.io.read_gold),
     "gold standard, tsv.gz": Reader(_text("gold.tsv.gz", _EDGES.replace(",", "\t")), gl.io.read_gold),
     "gold standard, json": Reader(_text("gold.json", json.dumps({"GENE0 K562": ["GENE1", "GENE2"]})), gl.io.read_gold),

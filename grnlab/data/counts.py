@@ -11,6 +11,7 @@ import scipy.sparse as sp
 _CLOSE_TO_INTEGER = 1e-3
 _WORST_RESIDUE = 0.25  # a quarter of a count: half way to an ambiguous rounding
 _NOTHING_THERE = "{} is empty (None); put the raw counts there, or name the layer that holds them (layer=...)."
+_LARGEST_COUNT = 4e9  # just below -1 as an unsigned number of 32 bits
 _LARGEST_LOG = 50  # log1p of 5e21: no scaled count is as large, and expm1 is still finite
 
 
@@ -27,7 +28,8 @@ def check_counts(X: object, *, name: str = "adata.X") -> sp.csr_matrix:
     Raises
     ------
     ValueError
-        When the matrix is empty, holds NaN or infinite values, negative values, or values that are not whole numbers.
+        When the matrix is empty, holds NaN, infinite, negative or impossibly large values, or values that are not whole
+        numbers.
 
     Examples
     --------
@@ -56,6 +58,12 @@ def check_counts(X: object, *, name: str = "adata.X") -> sp.csr_matrix:
             f"{name} holds {int((~np.isfinite(values)).sum()):,} NaN or infinite values (the first in cell {cell}, "
             f"gene {int(matrix.indices[where])}); counts must be finite. Load the raw counts again, or set the "
             "missing entries to 0 if they mean 'not seen'."
+        )
+        raise ValueError(msg)
+    if values.max() > _LARGEST_COUNT:
+        msg = (
+            f"{name} holds values up to {float(values.max()):.4g}, which nobody has counted (a negative number stored "
+            "without its sign?). Load the raw counts."
         )
         raise ValueError(msg)
     if values.min() < 0:

@@ -31,7 +31,8 @@ def cell_groups(adata: ad.AnnData, groupby: str | None, *, min_cells: int, skip_
     Raises
     ------
     ValueError
-        When there is no such column, or a group (or all cells, without `groupby`) is too small.
+        When there is no such column, a group (or all cells, without `groupby`) is too small, or a label is empty or no
+        UTF-8 text.
     """
     return groups_of(adata.obs, groupby, min_cells=min_cells, skip_small=skip_small)
 
@@ -72,6 +73,17 @@ def groups_of(obs: pd.DataFrame, groupby: str | None, *, min_cells: int, skip_sm
     if len(small) == len(groups):
         msg = f"no group of {groupby!r} has min_cells={min_cells} cells; lower min_cells or choose another column."
         raise ValueError(msg)
+    if unnamed := [name for name in groups if name not in small and not _is_name(name)]:
+        msg = (
+            f"groupby={groupby!r} has the label {unnamed[0]!r} for {len(groups[unnamed[0]])} cells, which cannot name "
+            "a group; name it, or set it missing (None) to leave these cells out."
+        )
+        raise ValueError(msg)
     if small:
         logger.warning("groups with fewer than %d cells are left out: %s", min_cells, ", ".join(small))
     return {name: cells for name, cells in groups.items() if name not in small}
+
+
+def _is_name(text: str) -> bool:
+    """Whether a text names something in a file: not empty, and UTF-8."""
+    return bool(text.strip()) and text.encode("utf-8", "ignore").decode("utf-8") == text

@@ -1,5 +1,6 @@
 """Plain tables of other programs: edges in CSV and TSV, regulons in GMT, and networks in h5ad."""
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,8 @@ from grnlab.network.gene_sets import read_gmt
 from grnlab.network.varp import network_from_varp, network_to_anndata
 
 if TYPE_CHECKING:
+    import anndata as ad
+
     from grnlab.network.interchange import Interchange
     from grnlab.network.network import GeneNetwork
 
@@ -152,12 +155,23 @@ def write_genernib(network: "Interchange", path: Path) -> None:
     import anndata as ad
 
     table = network.edges[["source", "target", "weight"]].astype({"weight": str})
-    ad.AnnData(uns={"method_id": "grnlab", "dataset_id": network.name, "prediction": table}).write_h5ad(path)
+    _write_h5ad(ad.AnnData(uns={"method_id": "grnlab", "dataset_id": network.name, "prediction": table}), path)
 
 
 def write_grnndata(network: "Interchange", path: Path) -> None:
     """Write an h5ad without cells in GRnnData's layout; see `grnlab.network.varp`."""
-    network_to_anndata(network).write_h5ad(path)
+    _write_h5ad(network_to_anndata(network), path)
+
+
+def _write_h5ad(adata: "ad.AnnData", path: Path) -> None:
+    """Write by way of memory: on a full disk the HDF5 library cannot close its file, and crashes at the very end."""
+    import h5py
+    from anndata.io import write_elem
+
+    written = io.BytesIO()
+    with h5py.File(written, "w") as file:
+        write_elem(file, "/", adata)
+    path.write_bytes(written.getvalue())
 
 
 def read_h5ad(path: Path) -> "pd.DataFrame | GeneNetwork":

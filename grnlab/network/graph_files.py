@@ -1,5 +1,6 @@
 """Graphs of other programs: networkx and igraph objects, GraphML, Cytoscape's CX2, SIF with its tables."""
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 _INTERACTIONS = {1: "activates", -1: "represses", 0: "regulates"}
 _CX2_KINDS = {"b": "boolean", "i": "long", "f": "double", "O": "string"}
+_GRAPHML_END = b"</graphml>\n"
 _NOT_COLUMNS = ("id", "interaction", "shared name", "SUID")
 Parts = tuple[pd.DataFrame, pd.DataFrame | None]
 
@@ -68,6 +70,10 @@ def write_graphml(network: "Interchange", path: Path) -> None:
     except ig.InternalError as error:
         msg = f"{network.name!r} cannot be written as GraphML ({error}); rename the genes or columns it names."
         raise ValueError(msg) from error
+    with path.open("rb") as file:  # igraph does not tell when there is no room left
+        file.seek(-min(path.stat().st_size, len(_GRAPHML_END)), os.SEEK_END)
+        if file.read().strip() != _GRAPHML_END.strip():
+            raise OSError(errno.ENOSPC, "the file could not be written to its end", str(path))
 
 
 def read_graphml(path: Path) -> Parts:

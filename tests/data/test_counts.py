@@ -235,3 +235,12 @@ def test_totals_of_cells_without_counts_are_refused():
 def test_an_empty_matrix_is_told(read):
     with pytest.raises(ValueError, match=r"adata.X is empty \(None\)"):
         read(ad.AnnData(obs=pd.DataFrame(index=["a", "b"]), var=pd.DataFrame(index=["A"])))
+
+
+@pytest.mark.parametrize("wrong", [np.uint32(2**32 - 1), np.uint64(2**64 - 1), np.float64(1e300)])
+def test_what_nobody_can_have_counted_is_refused(wrong):
+    counts = COUNTS.astype(wrong.dtype)
+    counts[0, 0] = wrong
+    for matrix in (counts, sp.csr_matrix(counts)):
+        with pytest.raises(ValueError, match="which nobody has counted"):
+            check_counts(matrix)
