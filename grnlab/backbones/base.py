@@ -106,10 +106,15 @@ class Backbone(Protocol):
     recorded values, equals the module's own output before projection (≤ 1e-5 in float32). A model that shows itself
     tokens beyond those it is given, as genes that the data lacks, passes it once it is given them all.
 
-    A backbone with the attribute ``whole_cells`` True is shown every gene it knows, whichever a map is asked of; one
-    with ``tokens_per_cell`` makes at least so many tokens of a cell, which bounds the cells of a batch; one with
-    ``reads`` ``"signatures"`` reads signed changes, see :mod:`grnlab.data.signatures`, where others read counts; of one
-    with ``maps_of_hidden`` False no prediction of a hidden gene flows through the maps that are recorded.
+    What a backbone may have besides, and what holds where it has not:
+
+    - ``whole_cells``: it is shown every gene it knows, whichever a map is asked of (False).
+    - ``tokens_per_cell``: it makes at least so many tokens of a cell, which bounds the cells of a batch (1).
+    - ``reads``: ``"signatures"``, signed changes, see :mod:`grnlab.data.signatures` (``"counts"``).
+    - ``maps_of_hidden``: predictions of hidden genes flow through the maps that are recorded (True).
+    - ``objectives``: what :func:`grnlab.tl.adapt` trains it on where nothing is asked for (masking).
+    - ``cell_token``: place of the embedding of the cell among the special tokens (0).
+    - ``device``: where its weights are (the CPU).
     """
 
     name: str

@@ -98,8 +98,8 @@ class CellLM(ClassifyingModule):
     torch.Size([1, 8])
     """
 
-    cell_token = 0  # place of CLS among the special tokens
-    objectives = ("mask_bins",)  # what grnlab.tl.adapt trains it on
+    cell_token = 0
+    objectives = ("mask_bins",)
 
     def __init__(self, vocab: GeneVocab, config: CellLMConfig | None = None, *, name: str = "celllm") -> None:
         config = config or CellLMConfig()

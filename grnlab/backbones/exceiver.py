@@ -128,7 +128,7 @@ class Exceiver(ClassifyingModule):
     torch.Size([1, 2, 8])
     """
 
-    objectives = ("discrete_noise",)  # what to train it on where nobody says
+    objectives = ("discrete_noise",)
     maps_of_hidden = False  # two hops are read beside what the model computes
     mean_G: Tensor
     sd_G: Tensor

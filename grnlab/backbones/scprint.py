@@ -106,7 +106,7 @@ class ScPrint(ClassifyingModule):
     torch.Size([1, 2, 8])
     """
 
-    cell_token = 1  # place of the cell embedding among the special tokens
+    cell_token = 1  # that of the total counts stands before it
 
     def __init__(self, vocab: GeneVocab, config: ScPrintConfig | None = None, *, name: str = "scprint") -> None:
         config = config or ScPrintConfig()

@@ -58,7 +58,7 @@ class XTrimoGene(BackboneModule):
     """
 
     whole_cells = True
-    objectives = ("read_depth",)  # what it is adapted by, where nothing else is asked for
+    objectives = ("read_depth",)
     maps_of_hidden = False  # the encoder never sees hidden genes; the decoder is run again for predictions
 
     def __init__(self, vocab: GeneVocab, config: XTrimoGeneConfig | None = None, *, name: str = "xtrimogene") -> None:
