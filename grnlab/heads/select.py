@@ -159,11 +159,17 @@ def select_heads(
     Raises
     ------
     ValueError
-        When data sets differ in their model, a split needs more groups or data sets than there are, or no edge of the
-        gold standard lies among the genes.
+        When `gold` is none, data sets differ in their model, a split needs more groups or data sets than there are, or
+        no edge of the gold standard lies among the genes.
     grnlab.heads.ridge.EmptySelectionError
         When no head is selected; the message says why.
     """
+    if not isinstance(gold, GoldStandard):
+        msg = (
+            f"gold is a {type(gold).__name__}; expected a GoldStandard: read it with grnlab.io.read_gold(path), or "
+            "make it with grnlab.GoldStandard.from_frame(table, name=...), then .align(model.vocab)."
+        )
+        raise ValueError(msg)
     config = config or SelectionConfig()
     datasets = {"": maps} if isinstance(maps, AttentionMaps) else dict(maps)
     if not datasets:

@@ -225,6 +225,8 @@ def test_no_maps_and_nothing_to_rank():
     truth = gold()
     with pytest.raises(ValueError, match="maps is empty"):
         select_heads({}, truth)
+    with pytest.raises(ValueError, match=r"gold is a str; expected a GoldStandard: read it with grnlab\.io\.read_gold"):
+        select_heads({}, "trrust.tsv")
     every = [(NAMES[r], name) for r in range(10) for name in NAMES if name != NAMES[r]]
     every_edge = GoldStandard.from_frame(pd.DataFrame(every, columns=["source", "target"]), name="every")
     with pytest.raises(EmptySelectionError, match="no group has true and other pairs"):

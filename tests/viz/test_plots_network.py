@@ -6,7 +6,7 @@ import pytest
 from grnlab.network import GeneNetwork
 from grnlab.viz import adjacency, hub_ranking, neighbourhood
 
-from .conftest import TRAP, edgeless, network
+from .conftest import TRAP, edgeless, network, two_types
 
 mpl.use("Agg")
 
@@ -49,6 +49,12 @@ def test_hub_ranking_draws_into_the_axes_given():
     _, ax = plt.subplots()
     assert hub_ranking(network(table=False), by="out_degree", ax=ax) is ax
     assert ax.get_xlabel() == "out degree"
+
+
+@pytest.mark.parametrize("draw", [adjacency, hub_ranking, lambda nets: neighbourhood(nets, "GENE0")])
+def test_a_set_of_networks_is_no_network(draw):
+    with pytest.raises(ValueError, match=r"network is a NetworkSet; expected a GeneNetwork\. Name one.*\['B cell'\]"):
+        draw(two_types())
 
 
 def test_hub_ranking_refuses_what_it_cannot_rank():

@@ -7,7 +7,7 @@ import numpy as np
 
 from grnlab._optional import require
 from grnlab.network import GeneNetwork
-from grnlab.viz.plots.style import check_top, new_axes, short
+from grnlab.viz.plots.style import check_network, check_top, new_axes, short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,6 +55,7 @@ def adjacency(
     >>> ax.images[0].get_array().filled(0).tolist()
     [[0.0, 0.0], [0.4, 0.0]]
     """
+    check_network(network)
     check_top(n_top, argument="n_top")
     if not len(network.edges):
         msg = f"network {network.name!r} has no edge, so its matrix is empty. Infer it with a larger top_k."

@@ -6,7 +6,7 @@ import numpy as np
 
 from grnlab._optional import require
 from grnlab.network import GeneNetwork
-from grnlab.viz.plots.style import PLAIN, SERIES, TARGET, check_top, new_axes, plain_spines, short
+from grnlab.viz.plots.style import PLAIN, SERIES, TARGET, check_network, check_top, new_axes, plain_spines, short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,7 +43,7 @@ def hub_ranking(
     Raises
     ------
     ValueError
-        When `by` is no score of ``network.hubs()``, `n_top` is below one, or a network has no edge.
+        When `network` is none, `by` is no score of ``network.hubs()``, `n_top` is below one, or a network has no edge.
 
     Examples
     --------
@@ -57,8 +57,9 @@ def hub_ranking(
     'Hubs of monocyte'
     """
     check_top(n_top, argument="n_top")
-    for one in (network, other):
-        if one is not None and not len(one.edges):
+    for one in (network,) if other is None else (network, other):
+        check_network(one)
+        if not len(one.edges):
             msg = f"network {one.name!r} has no edge, so it has no hubs. Infer it with a larger top_k."
             raise ValueError(msg)
     ranked = network.hubs(by=by)[by]

@@ -7,7 +7,7 @@ import numpy as np
 from grnlab._optional import require
 from grnlab.network import GeneNetwork
 from grnlab.network.tables import check_known
-from grnlab.viz.plots.style import REGULATOR, TARGET, new_axes, short
+from grnlab.viz.plots.style import REGULATOR, TARGET, check_network, new_axes, short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,6 +50,7 @@ def neighbourhood(network: GeneNetwork, gene: str, *, n_top: int = 15, ax: "Axes
     >>> [text.get_text() for text in ax.texts]
     ['LYZ', 'SPI1']
     """
+    check_network(network)
     check_known([gene], network.genes.index, argument="gene", where=f"network {network.name!r}")
     edges = network.edges.assign(strength=network.edges["weight"].abs())
     regulators = edges[edges["target"] == gene].nlargest(n_top, "strength")

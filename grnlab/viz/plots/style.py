@@ -1,8 +1,10 @@
 """What the plots share: colours for every kind of colour vision, new axes, names that fit."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from grnlab._optional import require
+from grnlab.network import GeneNetwork
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,6 +27,16 @@ def short(name: Any, length: int = 24) -> str:
     """Cut a name that would not fit; a line of its own stays one line."""
     text = " ".join(str(name).split())
     return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def check_network(value: Any) -> None:
+    """Refuse what is no network, such as a set of them."""
+    if not isinstance(value, GeneNetwork):
+        names = (
+            f" Name one, for example networks[{next(iter(value))!r}]." if isinstance(value, Mapping) and value else ""
+        )
+        msg = f"network is a {type(value).__name__}; expected a GeneNetwork.{names}"
+        raise ValueError(msg)
 
 
 def check_top(value: int, *, argument: str) -> None:
