@@ -52,8 +52,7 @@ def atomic_directory(path: str | Path, *, overwrite: bool = False) -> Iterator[P
         try:
             yield temporary
             temporary.chmod(0o777 & ~_umask())
-            _refuse_existing(path, overwrite=overwrite)  # another process may have been faster
-            _exchange(temporary, path)
+            _exchange(temporary, path, overwrite=overwrite)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
@@ -69,21 +68,34 @@ def to_disk(path: Path) -> None:
         os.close(handle)
 
 
-def _exchange(temporary: Path, path: Path) -> None:
-    if not _taken(path):
-        temporary.rename(path)
-        return
+def _exchange(temporary: Path, path: Path, *, overwrite: bool) -> None:
+    """Give a folder its name, again where another process has just given the name to its own."""
     retired = temporary.with_suffix(".old")
-    path.rename(retired)
-    try:
-        temporary.rename(path)
-    except BaseException:
-        retired.rename(path)
-        raise
-    if retired.is_dir() and not retired.is_symlink():
-        shutil.rmtree(retired)
+    while True:
+        _refuse_existing(path, overwrite=overwrite)
+        if overwrite:
+            with contextlib.suppress(FileNotFoundError):
+                path.rename(retired)
+        try:
+            temporary.rename(path)
+        except BaseException as error:
+            if not _taken(path):
+                if _taken(retired):
+                    retired.rename(path)
+                raise
+            _remove(retired)  # what the other process has put there is the newer one
+            if not isinstance(error, OSError):
+                raise
+        else:
+            _remove(retired)
+            return
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
     else:
-        retired.unlink()
+        path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 import os
 import stat
+from pathlib import Path
 
 import pytest
 
@@ -167,3 +168,36 @@ def test_relative_paths(tmp_path, monkeypatch):
     write("file", "x")
     fill("new/folder", "x")
     assert everything(tmp_path) == ["file", "new", "new/folder", "new/folder/inner", "new/folder/inner/file"]
+
+
+def test_another_process_is_faster(tmp_path, monkeypatch):
+    """It gives the name to a folder of its own between two steps of the exchange: both end, the last one wins."""
+    fill(tmp_path / "out", "old")
+    rename, names = Path.rename, []
+
+    def slow(self, target):
+        names.append(self.name)
+        if len(names) == 2:  # the old folder is out of the way, ours is about to take its name
+            fill(tmp_path / "out", "theirs")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", slow)
+    fill(tmp_path / "out", "ours", overwrite=True)
+    assert (tmp_path / "out/inner/file").read_text() == "ours"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_the_folder_of_another_process_is_not_replaced_unasked(tmp_path, monkeypatch):
+    rename, first = Path.rename, []
+
+    def slow(self, target):
+        if not first:
+            first.append(self)
+            fill(tmp_path / "out", "theirs")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", slow)
+    with pytest.raises(FileExistsError, match="left as it is"):
+        fill(tmp_path / "out", "ours")
+    assert (tmp_path / "out/inner/file").read_text() == "theirs"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
