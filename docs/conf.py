@@ -6,6 +6,7 @@ written into ``docs/made/`` before the build. A link from such Markdown to a fil
 
 import argparse
 import ast
+import importlib
 import os
 import re
 import shutil
@@ -30,7 +31,8 @@ _LINK = re.compile(r"!?\[([^\]]*)\]\((?!https?:|#)[^)]*\)")
 
 project, author = "grnlab", "The grnlab developers"
 copyright = author
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+extensions = ["myst_nb", *(f"sphinx.ext.{name}" for name in ("autodoc", "autosummary", "napoleon", "viewcode"))]
+autosummary_generate = False  # a table at the head of a page, no page of each name
 html_theme = "furo"
 html_title = "grnlab"
 html_static_path, html_css_files = ["_static"], ["site.css"]
@@ -59,7 +61,14 @@ def make_pages() -> None:
         (MADE / page).write_text(_LINK.sub(r"\1", text[front.end() :] if front else text), encoding="utf-8")
     for room in ROOMS:
         title = f"grnlab.{room}"
-        page = f"{title}\n{'=' * len(title)}\n\n.. automodule:: {title}\n   :members:\n   :imported-members:\n"
+        module = importlib.import_module(title)
+        callables = [name for name in module.__all__ if callable(getattr(module, name))]  # tables have no docstring
+        names = "".join(f"   {name}\n" for name in sorted(callables, key=str.lower))
+        page = (
+            f"{title}\n{'=' * len(title)}\n\n.. currentmodule:: {title}\n\n"
+            f".. autosummary::\n   :nosignatures:\n\n{names}\n"
+            f".. automodule:: {title}\n   :members:\n   :imported-members:\n"
+        )
         (MADE / "api" / f"{room}.rst").write_text(page, encoding="utf-8")
     (MADE / "commands.md").write_text("# Command line\n" + commands(), encoding="utf-8")
     (MADE / "messages.md").write_text("# All messages\n\n… is a value.\n" + messages(), encoding="utf-8")
