@@ -68,6 +68,7 @@ def make_pages() -> None:
             f"{title}\n{'=' * len(title)}\n\n.. currentmodule:: {title}\n\n"
             f".. autosummary::\n   :nosignatures:\n\n{names}\n"
             f".. automodule:: {title}\n   :members:\n   :imported-members:\n"
+            "   :inherited-members: Mapping, Module, ModuleDict, tuple, ValueError, KeyboardInterrupt\n"
         )
         (MADE / "api" / f"{room}.rst").write_text(page, encoding="utf-8")
     (MADE / "commands.md").write_text("# Command line\n" + commands(), encoding="utf-8")
