@@ -53,7 +53,7 @@ def test_a_pipe_is_refused_at_once(tmp_path, name):
 
 @pytest.mark.parametrize("name", ["x.json", "translator.json", "gold.json", "net.cx2", "recipe.yaml"])
 def test_deep_nesting_is_refused(tmp_path, name):
-    (tmp_path / name).write_text("[" * 20_000)
+    (tmp_path / name).write_text("[" * 100_000)
     with pytest.raises(ValueError, match=name.replace(".", r"\.")):
         READERS[name](tmp_path / name)
 
@@ -142,6 +142,13 @@ def test_arrays_of_a_run_that_lie_elsewhere_are_refused(tmp_path):
 def test_aliases_in_a_recipe_are_refused(tmp_path):
     (tmp_path / "x.yaml").write_text("name: &a x\nvocabulary: *a\n")
     with pytest.raises(ValueError, match=r"x\.yaml is not YAML: it uses an alias"):
+        read_recipe(tmp_path / "x.yaml")
+
+
+@pytest.mark.parametrize(("key", "value"), [("n_layers", 10**25), ("d_model", 10**12)])
+def test_sizes_of_a_recipe_that_nothing_can_hold_are_refused(tmp_path, key, value):
+    (tmp_path / "x.yaml").write_text(f"model: {{{key}: {value}}}\n")
+    with pytest.raises(ValueError, match=rf"x\.yaml: model\.{key} is {value}; expected at most"):
         read_recipe(tmp_path / "x.yaml")
 
 

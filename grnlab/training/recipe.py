@@ -23,6 +23,8 @@ from grnlab.training.config import PretrainConfig
 from grnlab.training.recipes.cell_types import CELL_TYPES, coarse_cell_type
 
 Section = TypeVar("Section")
+_DEEPEST = 50  # of a list in a list; recipes need five
+_MOST_LAYERS, _MOST_SIZE = 1_000, 1_000_000  # of a model; more would be built for ever, or fill the memory
 
 
 @dataclass(frozen=True)
@@ -226,11 +228,7 @@ def read_recipe(name: str | Path, **training: Any) -> Recipe:
         raise ValueError(msg)
     try:
         text = read_text(path)
-        if any(
-            isinstance(token, yaml.AliasToken) for token in yaml.scan(text)
-        ):  # which repeat what they name endlessly
-            msg = "it uses an alias (*name); write the value itself"
-            raise ValueError(msg)
+        _refuse_bombs(text)
         content = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         msg = f"{path} is not YAML: {error}"
@@ -243,6 +241,22 @@ def read_recipe(name: str | Path, **training: Any) -> Recipe:
     except (TypeError, ValueError) as error:
         msg = f"{path}: {error}"
         raise ValueError(msg) from error
+
+
+def _refuse_bombs(text: str) -> None:
+    """Refuse aliases, which may repeat what they name without end, and nesting that takes the parser for ever."""
+    import yaml
+
+    depth = 0
+    for token in yaml.scan(text):
+        kind = type(token).__name__
+        depth += kind.endswith("StartToken") - kind.endswith("EndToken")
+        if isinstance(token, yaml.AliasToken):
+            msg = "it uses an alias (*name); write the value itself"
+            raise ValueError(msg)
+        if depth > _DEEPEST:
+            msg = "it is nested too deeply"
+            raise ValueError(msg)
 
 
 def _recipe(content: Any) -> Recipe:
@@ -264,6 +278,11 @@ def _recipe(content: Any) -> Recipe:
         msg = f"architecture={architecture!r} is unknown; choose among {', '.join(map(repr, architectures()))}."
         raise ValueError(msg)
     model = _known(values.get("model") or {}, "model", _keys(architectures()[architecture].config))
+    for key, value in model.items():
+        most = _MOST_LAYERS if "layers" in key else _MOST_SIZE
+        if isinstance(value, int) and value > most:
+            msg = f"model.{key} is {value}; expected at most {most:,}."
+            raise ValueError(msg)
     if given := sorted({"classes", "groups"} & set(model)):
         msg = f"model.{given[0]} is made of data.labels; name the labels there."
         raise ValueError(msg)
