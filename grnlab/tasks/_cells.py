@@ -19,7 +19,6 @@ from grnlab.data.select import select_genes
 
 logger = logging.getLogger(__name__)
 CELLS_PER_BLOCK = 2_048
-TOKENS_PER_BATCH = 8_192  # activations stay near the last-level cache
 
 
 @dataclass(frozen=True)
@@ -116,26 +115,6 @@ def open_cells(
         "versions": versions(),
     }
     return AlignedCells(matrix, name, columns, tokens, totals, digest.hexdigest(), layout.hexdigest(), provenance)
-
-
-def like_lengths(lengths: np.ndarray, *, least: int = 1, tokens: int = TOKENS_PER_BATCH) -> Iterator[np.ndarray]:
-    """Places of cells of like length, so that little is padded; the longest first, so that what memory it takes shows.
-
-    Parameters
-    ----------
-    lengths
-        Tokens of each cell.
-    least
-        Tokens a model makes of any cell.
-    tokens
-        Most tokens of a batch.
-    """
-    order = np.argsort(-lengths, kind="stable")
-    start = 0
-    while start < len(order):
-        size = max(1, tokens // max(int(lengths[order[start]]), least))
-        yield order[start : start + size]
-        start += size
 
 
 def _matrix(adata: ad.AnnData, layer: str | None) -> tuple[Any, str]:

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from grnlab.attention.prepare import PreparedCells
-from grnlab.data.tokens import CellTokens
-from grnlab.tasks._cells import like_lengths
+from grnlab.data.tokens import CellTokens, like_lengths
 
 
 class Head(nn.Module):

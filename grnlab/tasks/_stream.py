@@ -14,8 +14,8 @@ from grnlab._files import atomic_file
 from grnlab._progress import progress
 from grnlab._reading import DAMAGED_ARRAYS, check_plain_file, read_json
 from grnlab.backbones.base import Backbone
-from grnlab.data.tokens import CellTokens
-from grnlab.tasks._cells import AlignedCells, like_lengths
+from grnlab.data.tokens import CellTokens, like_lengths
+from grnlab.tasks._cells import AlignedCells
 
 _STATE = "run.json"
 Batch = tuple[np.ndarray, CellTokens]

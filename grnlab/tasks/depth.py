@@ -15,8 +15,8 @@ from grnlab._progress import progress
 from grnlab.backbones import XTrimoGene
 from grnlab.backbones.xtrimogene import PER
 from grnlab.backbones.xtrimogene_tokens import POOLINGS, DepthTokens, pool
-from grnlab.data.tokens import expressed_context, shared_context
-from grnlab.tasks._cells import AlignedCells, like_lengths, open_cells
+from grnlab.data.tokens import expressed_context, like_lengths, shared_context
+from grnlab.tasks._cells import AlignedCells, open_cells
 from grnlab.tasks._slots import check_slots
 
 _TOKENS_PER_BATCH = 16_384

@@ -78,7 +78,7 @@ def test_batch_size_changes_nothing(monkeypatch, tiny_model, context):
     counts, totals = cells()
     whole = pool_queries_keys(tiny_model, counts, TOKENS, totals, context=context)
     for tokens_per_batch in (1, 20, 33):
-        monkeypatch.setattr(pool, "_TOKENS_PER_BATCH", tokens_per_batch)
+        monkeypatch.setattr(pool, "TOKENS_PER_BATCH", tokens_per_batch)
         check(pool_queries_keys(tiny_model, counts, TOKENS, totals, context=context), whole)
 
 
@@ -145,12 +145,28 @@ def test_cells_without_counts(tiny_model):
 
 @pytest.mark.parametrize("context", ["shared", "expressed"])
 def test_progress_reaches_the_number_of_cells(monkeypatch, tiny_model, context):
-    monkeypatch.setattr(pool, "_TOKENS_PER_BATCH", 30)
+    monkeypatch.setattr(pool, "TOKENS_PER_BATCH", 30)
     counts, totals = cells(density=1.0)
     done = []
     pool_queries_keys(tiny_model, counts, TOKENS, totals, context=context, on_batch=done.append)
     assert len(done) > 1
     assert sum(done) == 11
+
+
+def test_a_small_cell_makes_no_batch_of_large_ones(monkeypatch, tiny_model):
+    monkeypatch.setattr(pool, "TOKENS_PER_BATCH", 24)
+    counts, totals = cells(density=1.0)
+    counts = sp.csr_matrix(np.where(np.arange(11)[:, None] < 2, np.eye(11, 8), counts.toarray()))  # of one gene, or all
+    sizes, tokenize = [], tiny_model.tokenize
+
+    def watched(*given, **settings):
+        found = tokenize(*given, **settings)
+        sizes.append(found.genes_BT.numel())
+        return found
+
+    monkeypatch.setattr(tiny_model, "tokenize", watched)
+    pool_queries_keys(tiny_model, counts, TOKENS, totals, context="expressed")
+    assert max(sizes) <= 24
 
 
 def test_asks_the_model_for_queries_and_keys_only(monkeypatch, tiny_model):

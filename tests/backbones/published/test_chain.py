@@ -108,7 +108,7 @@ def test_the_order_of_columns_changes_nothing(model, real_cells):
 
 def test_batches_change_nothing(model, real_cells, monkeypatch):
     whole = gl.tl.attention(real_cells, model, genes=30)
-    monkeypatch.setattr("grnlab.attention.pool._TOKENS_PER_BATCH", 1)
+    monkeypatch.setattr("grnlab.attention.pool.TOKENS_PER_BATCH", 1)
     alone = gl.tl.attention(real_cells, model, genes=30)
     np.testing.assert_allclose(whole.dense("all"), alone.dense("all"), atol=1e-5)
 

@@ -154,6 +154,6 @@ def test_batches_are_bounded_by_every_gene_of_the_list(model, real_cells, shown,
     """A cell that expresses three genes costs as much as any other."""
     counts, tokens, totals = shown(model, real_cells)
     few, sizes = counts[:, :3].tocsr(), []
-    monkeypatch.setattr("grnlab.attention.pool._TOKENS_PER_BATCH", 3 * model.tokens_per_cell)
+    monkeypatch.setattr("grnlab.attention.pool.TOKENS_PER_BATCH", 3 * model.tokens_per_cell)
     pool_queries_keys(model, few, tokens[:3], totals, context=context, on_batch=sizes.append)
     assert max(sizes) == 3
