@@ -1,5 +1,7 @@
 """Counts must be counts: checks with a mend, and counts recovered from log-normalised values."""
 
+import difflib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -133,10 +135,23 @@ def matrix_of(adata: ad.AnnData, layer: str | None) -> Any:
         if adata.X is None:
             raise ValueError(_NOTHING_THERE.format("adata.X"))
         return adata.X
-    if layer not in adata.layers:
-        msg = f"layer={layer!r} is not in adata.layers; there are {sorted(adata.layers)}."
-        raise ValueError(msg)
+    check_layer(layer, adata.layers)
     return adata.layers[layer]
+
+
+def check_layer(layer: str, layers: Iterable[str]) -> None:
+    """Refuse a layer that does not exist, with the names of those that do.
+
+    Raises
+    ------
+    ValueError
+        When it is not among `layers`.
+    """
+    if layer not in (known := sorted(layers)):
+        near = difflib.get_close_matches(layer, known, n=1)
+        mend = f"there are {known}" if known else "there are none, so leave it out to use adata.X"
+        msg = f"layer={layer!r} is not in adata.layers; {mend}{f' (did you mean {near[0]!r}?)' if near else ''}."
+        raise ValueError(msg)
 
 
 def totals_of(counts: sp.csr_matrix, names: pd.Index) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from grnlab.data.counts import check_counts, counts_of
+from grnlab.data.counts import check_counts, check_layer, counts_of
 from grnlab.data.files import READ_ERRORS, CountsFile, identity, row_blocks
 from grnlab.data.probe import PROBE
 
@@ -216,11 +216,9 @@ def open_counts(path: Path, layer: str | None = None) -> CountsFile:
                 msg = f"{path}: {error}"
                 raise ValueError(msg) from error
             raise _unreadable(path, error) from error
-        if layer is None:
-            msg = "adata.X is empty (None); put the raw counts there, or name the layer that holds them (layer=...)."
-        else:
-            layers = [name.removeprefix("layers/") for name in others if name.startswith("layers/")]
-            msg = f"layer={layer!r} is not in adata.layers; there are {sorted(layers)}."
+        if layer is not None:
+            check_layer(layer, [name.removeprefix("layers/") for name in others if name.startswith("layers/")])
+        msg = "adata.X is empty (None); put the raw counts there, or name the layer that holds them (layer=...)."
         raise ValueError(msg) from error
     return file
 

@@ -124,7 +124,7 @@ def random_blocks(group: np.ndarray, n_blocks: int, *, seed: int) -> np.ndarray:
 
 def _pooled(cells: ad.AnnData, block: np.ndarray, pool: Pool) -> AttentionMaps:
     # names of equal width keep the order of the numbers when they are sorted as text
-    cells.obs[BLOCK] = [f"{number:08d}" for number in block]
+    cells.obs[BLOCK] = [f"block {number:08d}" for number in block]
     logger.info("%d cells in %d blocks of %.0f", len(block), block.max() + 1, len(block) / (block.max() + 1))
     return pool(cells)
 

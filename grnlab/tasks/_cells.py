@@ -13,7 +13,7 @@ import scipy.sparse as sp
 from grnlab._provenance import versions, weights_identity
 from grnlab.attention.prepare import check_backbone
 from grnlab.backbones.base import Backbone
-from grnlab.data.counts import check_adata, check_counts, counts_of
+from grnlab.data.counts import check_adata, check_counts, check_layer, counts_of
 from grnlab.data.names import align_genes
 from grnlab.data.select import select_genes
 
@@ -121,9 +121,8 @@ def _matrix(adata: ad.AnnData, layer: str | None) -> tuple[Any, str]:
     if adata.n_obs == 0:
         msg = "adata has no cells."
         raise ValueError(msg)
-    if layer is not None and layer not in adata.layers:
-        msg = f"layer={layer!r} is not in adata.layers; there are {sorted(adata.layers)}."
-        raise ValueError(msg)
+    if layer is not None:
+        check_layer(layer, adata.layers)
     matrix = adata.X if layer is None else adata.layers[layer]
     if matrix is None or (sp.issparse(matrix) and matrix.format != "csr"):
         matrix = counts_of(adata, layer=layer)  # rows of other formats are slow to cut out

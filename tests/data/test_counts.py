@@ -244,3 +244,16 @@ def test_what_nobody_can_have_counted_is_refused(wrong):
     for matrix in (counts, sp.csr_matrix(counts)):
         with pytest.raises(ValueError, match="which nobody has counted"):
             check_counts(matrix)
+
+
+@pytest.mark.parametrize(
+    ("layers", "mend"),
+    [
+        ((), "there are none, so leave it out to use adata.X."),
+        (("counts",), r"\['counts'\] \(did you mean 'counts'\?\)."),
+    ],
+)
+def test_a_layer_that_does_not_exist(layers, mend):
+    adata = ad.AnnData(np.ones((2, 2)), layers=dict.fromkeys(layers, np.ones((2, 2))))
+    with pytest.raises(ValueError, match=f"layer='count' is not in adata.layers; .*{mend}"):
+        counts_of(adata, layer="count")
