@@ -211,13 +211,13 @@ READERS: dict[str, Reader] = {
 }
 
 
-logging.disable(logging.WARNING)  # licences of models, one for each
 _WATCHES: list[Watch] = []
-PROBE.seconds = 3.0  # of waiting for a damaged file that hangs the HDF5 library; a sound one takes milliseconds
 
 
 def main(name: str, place: str, seconds: str, number: str) -> dict[str, Any]:
     """Fuzz one reader in this process: its name, a folder, CPU seconds, seed."""
+    logging.disable(logging.WARNING)  # licences of models, one for each
+    PROBE.seconds = 3.0  # of waiting for a damaged file that hangs the HDF5 library; a sound one takes milliseconds
     folder = Path(place)
     _WATCHES[:] = _WATCHES or [Watch(folder)]
     journal = folder / "journal"

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _SMALL, _LARGEST_RATIO = 100_000_000, 200  # bytes; real tables shrink 3 to 30 times
 _OPENERS: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+EXACT = "round_trip"  # way of pandas to read numbers; its default crashes on 1e400999999999999999999
 DAMAGED_ARCHIVE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
 """What reading a damaged zip archive may raise beside ValueError and OSError."""
 DAMAGED_ARRAYS = (*DAMAGED_ARCHIVE, tokenize.TokenError, SyntaxError, SystemError, OverflowError, MemoryError)
@@ -201,12 +202,28 @@ def read_separated(path: str | Path, *, separator: str, **options: Any) -> "pd.D
 
     try:
         with opened(path) as file:
-            return pd.read_csv(file, sep=separator, **options)
+            return pd.read_csv(file, sep=separator, float_precision=EXACT, **options)
     except FileNotFoundError:
         raise
     except (OSError, LookupError, TypeError, ValueError) as error:
         msg = f"{path} cannot be read as a table: {' '.join(str(error).split())}."
         raise ValueError(msg) from error
+
+
+def to_numbers(values: "pd.Series") -> "pd.Series":
+    """Numbers of a column that may be text; NaN where it is none, or one beyond all floats (pandas crashes on some).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> to_numbers(pd.Series(["1.5", "x", "9e4009999999"])).tolist()
+    [1.5, nan, nan]
+    """
+    import pandas as pd
+
+    if not pd.api.types.is_numeric_dtype(values):
+        values = values.mask(values.astype(str).str.contains(r"[eE][+-]?\d{5}"))
+    return pd.to_numeric(values, errors="coerce")
 
 
 class _Unpacked(io.RawIOBase):

@@ -157,3 +157,11 @@ def test_arrays_of_known_cells_that_unpack_to_too_much_are_refused(tmp_path, mon
     np.savez_compressed(tmp_path / "known.npz", labels=np.zeros(1_000_000))
     with pytest.raises(ValueError, match=r"no file of known cells .*refused as unsafe"):
         KnownCells.load(tmp_path / "known.npz")
+
+
+def test_numbers_with_endless_exponents_do_not_crash(tmp_path):
+    (tmp_path / "table.csv").write_text("gene,score\na,9e400999999999999999999\nb,0.1\n")  # a crash of pandas' default
+    found = _reading.read_separated(tmp_path / "table.csv", separator=",")
+    assert str(found["score"].iloc[1]) == "0.1"
+    assert found["score"].astype(float).iloc[0] == np.inf
+    np.testing.assert_array_equal(_reading.to_numbers(found["score"].astype(str)), [np.nan, 0.1])

@@ -21,7 +21,7 @@ from grnlab.data.counts import check_counts, check_sparse
 # What reading a damaged or foreign file may raise: h5py, zarr and anndata agree on nothing.
 READ_ERRORS = (
     *(OSError, LookupError, TypeError, ValueError, AttributeError, RuntimeError, AssertionError, OverflowError),
-    *(EOFError, MemoryError, IORegistryError),
+    *(EOFError, MemoryError, IORegistryError, SystemError),
 )
 _BLOCK_VALUES = 1_000_000  # stored values in memory at once: with copies some 50 MB
 _CHUNK_CACHE = 1 << 20  # bytes for each array of an opened file: holds the chunks that h5py makes, and no more

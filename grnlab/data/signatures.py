@@ -172,7 +172,7 @@ def log_doses(doses: pd.Series) -> np.ndarray:
     [1.0, nan, -1.0]
     """
     try:
-        values = pd.to_numeric(doses).to_numpy(np.float64)
+        values = doses.astype(np.float64).to_numpy()
     except (ValueError, TypeError) as error:
         msg = f"dose holds what is no number ({error}); give plain numbers in one unit."
         raise ValueError(msg) from error

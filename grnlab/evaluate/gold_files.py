@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from grnlab._optional import require
-from grnlab._reading import most_bytes, opened, parse_json, read_text
+from grnlab._reading import EXACT, most_bytes, opened, parse_json, read_text
 from grnlab.evaluate.gold import SOURCES, TARGETS, GoldStandard
 
 _ONLINE = ("collectri", "dorothea")
@@ -130,7 +130,7 @@ def _table(path: Path, *, named: bool) -> pd.DataFrame:
 
 def _read_csv(path: Path, **options: Any) -> pd.DataFrame:
     with opened(path) as file:
-        return pd.read_csv(file, **options)
+        return pd.read_csv(file, float_precision=EXACT if options["engine"] == "c" else None, **options)
 
 
 def _parquet(path: Path) -> pd.DataFrame:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from grnlab._reading import opened
+from grnlab._reading import opened, to_numbers
 from grnlab.data.source import read_anndata
 from grnlab.network.gene_sets import read_gmt
 from grnlab.network.varp import network_from_varp, network_to_anndata
@@ -108,7 +108,7 @@ def from_celloracle(table: pd.DataFrame) -> pd.DataFrame:
     )
     if "p" not in known.columns:
         return edges
-    p = pd.to_numeric(known["p"], errors="coerce")
+    p = to_numbers(known["p"])
     if (wrong := np.flatnonzero(p.isna() & known["p"].notna())).size:
         msg = f"row {wrong[0] + 1} of the table after the header: p {known['p'].iloc[wrong[0]]!r} is no number."
         raise ValueError(msg)
@@ -209,7 +209,7 @@ def _numbers(column: pd.Series, *, required: bool, path: Path) -> pd.Series:
     """Numbers and truth values where a whole column is such, empty fields being missing; else the text."""
     text = column.astype(str).str.strip()
     empty = text.str.casefold().isin(["", "nan", "na"])
-    numbers = pd.to_numeric(text.mask(empty), errors="coerce")
+    numbers = to_numbers(text.mask(empty))
     wrong = numbers.isna() & ~empty
     if required and wrong.any():
         row = int(np.flatnonzero(wrong)[0])

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
+from grnlab._reading import to_numbers
 from grnlab.network.tables import EDGE_COLUMNS
 
 logger = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ def tidy_edges(edges: pd.DataFrame, *, on_bad: str = "raise") -> pd.DataFrame:
         raise ValueError(msg)
     if on_bad == "raise" or not set(EDGE_COLUMNS) <= set(edges.columns):
         return edges
-    weight = pd.to_numeric(edges["weight"], errors="coerce").to_numpy(dtype=float)
+    weight = to_numbers(edges["weight"]).to_numpy(dtype=float)
     named = (edges["source"].notna() & edges["target"].notna()).to_numpy()
     finite = np.isfinite(weight)
     loop = (edges["source"] == edges["target"]).to_numpy()
